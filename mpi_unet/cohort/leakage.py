@@ -1,0 +1,253 @@
+"""The leakage audit: does anything that trains or chooses the model come back in the test?
+
+A *leak* is one of three findings. ``patient``: one patient id is on two sides of a fold. ``identical``: the same pixels
+stand under two patient ids, or on two sides. ``near_duplicate``: frames of two patient ids on two sides of a fold are
+more alike than frames of two acquisitions are (see :mod:`mpi_unet.cohort.likeness`).
+
+The audit finds copies. It cannot prove that two ids are two people: two acquisitions of one person, such as rest and
+stress, need not be more alike than those of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float16, Float32, Int, Shaped
+
+from mpi_unet.cohort.case import Case, exclude_option
+from mpi_unet.cohort.likeness import aligned_correlation, coarse_details, fine_details
+from mpi_unet.cohort.splits import SIDES, Split
+from mpi_unet.cohort.table import Cohort
+from mpi_unet.errors import SplitError, listing
+from mpi_unet.files import sha256
+
+__all__ = ["NEAR_DUPLICATE", "Leak", "audit", "find_leaks"]
+
+NEAR_DUPLICATE = 0.98
+"""Correlation of fine details from which on two frames count as one; measured, see docs/adr."""
+
+CANDIDATE = 0.9
+"""Correlation of coarse details from which on a frame is looked at finely."""
+
+NUM_CANDIDATES = 4
+"""So many frames, the most alike ones, are looked at finely for each frame."""
+
+BLOCK = 256
+"""Frames that are compared with all others at once; memory grows with this number times the number of frames."""
+
+PAIRS_SHOWN = 3
+"""Pairs of frames that a message names for two cases; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One finding of the audit.
+
+    Attributes:
+        kind: What was found; see the module.
+        case_ids: The cases it is about; for ``patient`` all cases of the patient.
+        frames: Pairs of frame numbers, from 0, in the first and the second case; empty for ``patient``.
+        correlation: Largest correlation of fine details; 1 for ``patient`` and ``identical``.
+        text: The finding as a sentence.
+    """
+
+    kind: Literal["patient", "identical", "near_duplicate"]
+    case_ids: tuple[str, ...]
+    frames: tuple[tuple[int, int], ...]
+    correlation: float
+    text: str
+
+
+def audit(cohort: Cohort, split: Split, *, near_duplicate: float = NEAR_DUPLICATE) -> None:
+    """Fail when anything leaks; see :func:`find_leaks` for the arguments.
+
+    Raises:
+        SplitError: One error with every leak and the remedies.
+    """
+    leaks = find_leaks(cohort, split, near_duplicate=near_duplicate)
+    if not leaks:
+        return
+    remedies = []
+    if any(leak.kind == "patient" for leak in leaks):
+        remedies.append(
+            "Folds are drawn by patient: remove splits.json to draw them anew"
+            if split.unit == "patient"
+            else "Draw patients with split.unit=patient; only to repeat a published protocol, allow it with "
+            "split.allow_leakage=true"
+        )
+    copies = sorted({leak.case_ids[-1] for leak in leaks if leak.kind != "patient"})
+    if copies:
+        remedies.append(
+            "Give cases of one person the same patient_id in cases.csv, or leave copies out with "
+            + exclude_option(copies)
+        )
+    raise SplitError(
+        f"{len(leaks)} leaks in the split of {cohort.root}:\n{listing([leak.text for leak in leaks])}\n"
+        + "\n".join(remedies)
+    )
+
+
+def find_leaks(cohort: Cohort, split: Split, *, near_duplicate: float = NEAR_DUPLICATE) -> list[Leak]:
+    """Look for patients on two sides, identical frames and near-duplicates.
+
+    Blank frames (one value everywhere) are not compared, and frames of one patient only for being identical. Every
+    image is read once; 5,000 frames take a few seconds and about 100 MB.
+
+    Args:
+        cohort: The cohort.
+        split: Its division.
+        near_duplicate: Correlation from which on frames of two patients count as one; above 1 this part is left out.
+
+    Returns:
+        The leaks: patients first, then identical, then similar frames; empty when nothing was found.
+    """
+    frames = _Frames.of(cohort, split)
+    identical = _identical_frames(cohort, frames)
+    copies = {leak.case_ids for leak in identical}
+    alike = _near_duplicates(cohort, frames, near_duplicate) if near_duplicate <= 1 else []
+    return [
+        *_patients_on_two_sides(cohort, frames),
+        *identical,
+        *(leak for leak in alike if leak.case_ids not in copies),
+    ]
+
+
+# --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """All frames of a cohort, one entry each."""
+
+    case: Int[np.ndarray, " n"]  # number of the case
+    number: Int[np.ndarray, " n"]  # number of the frame within the case
+    patient: Int[np.ndarray, " n"]
+    side: Int[np.ndarray, "folds n"]  # 0, 1, 2 as in SIDES; -1 when the split does not know the frame
+    digest: tuple[str, ...]  # of the pixels; empty for a blank frame
+    coarse: Float32[np.ndarray, "n cells"]
+    fine: Float16[np.ndarray, "n row column"]
+
+    @classmethod
+    def of(cls, cohort: Cohort, split: Split) -> _Frames:
+        patients = {patient: number for number, patient in enumerate(cohort.patients)}
+        rows: list[tuple[int, int, int]] = []
+        sides: list[list[int]] = []
+        digest: list[str] = []
+        coarse, fine = [], []
+        for index, case in enumerate(cohort.cases):
+            image = case.read_image().array
+            coarse.append(coarse_details(image))
+            fine.append(fine_details(image))
+            for frame, pixels in enumerate(image):
+                rows.append((index, frame, patients[case.patient_id]))
+                sides.append([_side_number(split, fold, case, frame) for fold in range(len(split.folds))])
+                is_blank = pixels.min() == pixels.max()
+                digest.append("" if is_blank else sha256(repr(pixels.shape), pixels.tobytes()))
+        case_number, number, patient = np.array(rows, dtype=int).T
+        return cls(
+            case_number, number, patient, np.array(sides).T, tuple(digest), np.concatenate(coarse), np.concatenate(fine)
+        )
+
+    def on_two_sides(self, first: Int[np.ndarray, "*n"], second: Int[np.ndarray, "*m"]) -> Bool[np.ndarray, "*nm"]:
+        """Whether some fold has two frames on different sides; numbers of frames broadcast like arrays."""
+        found = np.zeros(np.broadcast_shapes(first.shape, second.shape), dtype=bool)
+        for side in self.side:
+            one, other = side[first], side[second]
+            found |= (one != other) & (one >= 0) & (other >= 0)
+        return found
+
+
+def _side_number(split: Split, fold: int, case: Case, frame: int) -> int:
+    side = split.side_of(fold, case, frame)
+    return -1 if side is None else SIDES.index(side)
+
+
+def _patients_on_two_sides(cohort: Cohort, frames: _Frames) -> list[Leak]:
+    leaks = []
+    for number, patient in enumerate(cohort.patients):
+        of_patient = frames.side[:, frames.patient == number]
+        leaking = [fold for fold, sides in enumerate(of_patient) if len(set(sides[sides >= 0])) > 1]
+        if leaking:
+            first = of_patient[leaking[0]]
+            counts = ((name, int((first == side).sum())) for side, name in enumerate(SIDES))
+            where = " and ".join(f"{name} ({count} frames)" for name, count in counts if count)
+            more = f", likewise in {len(leaking) - 1} more" if len(leaking) > 1 else ""
+            text = f"patient {patient} is in {where} of fold {leaking[0]}{more}; expected one side"
+            ids = tuple(case.case_id for case in cohort.cases_of(patient))
+            leaks.append(Leak("patient", ids, (), 1.0, text))
+    return leaks
+
+
+def _identical_frames(cohort: Cohort, frames: _Frames) -> list[Leak]:
+    members: dict[str, list[int]] = {}
+    for frame, digest in enumerate(frames.digest):
+        if digest:
+            members.setdefault(digest, []).append(frame)
+    # Each frame against the first of its kind is enough: if any two of them leak, one of these pairs does.
+    first = np.array([group[0] for group in members.values() for _ in group[1:]], dtype=int)
+    second = np.array([frame for group in members.values() for frame in group[1:]], dtype=int)
+    leaking = (frames.patient[first] != frames.patient[second]) | frames.on_two_sides(first, second)
+    found = _by_cases(cohort, frames, first[leaking], second[leaking], np.ones(int(leaking.sum())))
+    return [
+        Leak("identical", ids, pairs, 1.0, f"{ids[0]} and {ids[1]} hold identical pixels: {_shown(pairs)}")
+        for ids, pairs, _ in found
+    ]
+
+
+def _near_duplicates(cohort: Cohort, frames: _Frames, limit: float) -> list[Leak]:
+    pairs = np.array(sorted({pair for block in _candidates(frames) for pair in block}), dtype=int).reshape(-1, 2)
+    correlation = aligned_correlation(frames.fine, pairs[:, 0], pairs[:, 1])
+    alike = correlation >= limit
+    found = _by_cases(cohort, frames, pairs[alike, 0], pairs[alike, 1], correlation[alike])
+    return [
+        Leak(
+            "near_duplicate",
+            ids,
+            numbers,
+            largest,
+            f"{ids[0]} and {ids[1]} stand for two patients and are alike like copies, correlation {largest:.3f} "
+            f"(limit {limit:g}): {_shown(numbers)}",
+        )
+        for ids, numbers, largest in found
+    ]
+
+
+def _candidates(frames: _Frames) -> Iterator[set[tuple[int, int]]]:
+    """For each frame the few most alike frames of other patients on other sides, as ordered pairs."""
+    everything = np.arange(len(frames.case))
+    number = min(NUM_CANDIDATES, len(everything))
+    for start in range(0, len(everything), BLOCK):
+        block = everything[start : start + BLOCK]
+        correlation = frames.coarse[block] @ frames.coarse.T
+        correlation[frames.patient[block, None] == frames.patient] = -1
+        correlation[~frames.on_two_sides(block[:, None], everything[None])] = -1
+        nearest = np.argpartition(correlation, -number, axis=1)[:, -number:]
+        row, column = np.nonzero(np.take_along_axis(correlation, nearest, axis=1) >= CANDIDATE)
+        first, second = block[row], nearest[row, column]
+        yield set(zip(np.minimum(first, second).tolist(), np.maximum(first, second).tolist(), strict=True))
+
+
+def _by_cases(
+    cohort: Cohort,
+    frames: _Frames,
+    first: Int[np.ndarray, " n"],
+    second: Int[np.ndarray, " n"],
+    correlation: Shaped[np.ndarray, " n"],
+) -> list[tuple[tuple[str, str], tuple[tuple[int, int], ...], float]]:
+    """Pairs of frames, gathered by pairs of cases; the most alike frames first."""
+    groups: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
+    for one, other, value in zip(first, second, correlation, strict=True):
+        ids = (cohort.cases[frames.case[one]].case_id, cohort.cases[frames.case[other]].case_id)
+        groups.setdefault(ids, []).append((-float(value), int(frames.number[one]), int(frames.number[other])))
+    return [
+        (ids, tuple((one, other) for _, one, other in sorted(found)), -min(found)[0])
+        for ids, found in sorted(groups.items())
+    ]
+
+
+def _shown(pairs: Sequence[tuple[int, int]]) -> str:
+    text = ", ".join(f"{one} and {other}" for one, other in pairs[:PAIRS_SHOWN])
+    return f"frames {text}" + (f" and {len(pairs) - PAIRS_SHOWN} more pairs" if len(pairs) > PAIRS_SHOWN else "")
