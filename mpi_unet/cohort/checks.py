@@ -79,8 +79,6 @@ def case_problems(case: Case, reader: str, spacing_counts: bool) -> list[str]:
 def image_problems(volume: Volume, spacing_counts: bool) -> list[str]:
     """Intensities and geometry that no network can learn from."""
     problems = []
-    if volume.array.size == 0:
-        return [f"image has no voxel ({_shape(volume.array.shape)}); expected at least one along each axis"]
     num_wrong = int(np.count_nonzero(~np.isfinite(volume.array)))
     if num_wrong:
         problems.append(f"image holds {num_wrong} voxels of NaN or infinity; expected finite intensities")

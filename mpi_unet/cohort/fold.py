@@ -1,8 +1,8 @@
 """A division of a cohort, frozen in ``splits.json``: who trains, who chooses the model, who tests.
 
-A *unit* is what was drawn: a patient, always, except where the published protocol is repeated, which drew single images
-(unit ``image``; a unit is then ``<case_id>#<frame>`` with frames counted from 0). A *fold* puts every unit on one
-*side*: ``train``, ``val`` (chooses the epoch and the threshold) or ``test`` (is looked at once, at the end).
+A *unit* is what was drawn: a patient, always, except where the published protocol is repeated, which drew single
+images (unit ``image``; a unit is then ``<case_id>#<frame>`` with frames counted from 0). A *fold* puts every unit on
+one *side*: ``train``, ``val`` (chooses the epoch and the threshold) or ``test`` (is looked at once, at the end).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The leakage audit: does anything that trains or chooses the model come back in the test?
 
-A *leak* is one of three findings. ``patient``: one patient id is on two sides of a fold. ``identical``: the same pixels
-stand under two patient ids, or on two sides. ``near_duplicate``: frames of two patient ids on two sides of a fold are
-more alike than frames of two acquisitions are (see :mod:`mpi_unet.cohort.likeness`).
+A *leak* is one of three findings. ``patient``: one patient id is on two sides of a fold. ``identical``: the same
+pixels stand under two patient ids, or on two sides. ``near_duplicate``: frames of two patient ids on two sides of a
+fold are more alike than frames of two acquisitions are (see :mod:`mpi_unet.cohort.likeness`).
 
 The audit finds copies. It cannot prove that two ids are two people: two acquisitions of one person, such as rest and
 stress, need not be more alike than those of two.
@@ -27,7 +27,13 @@ from mpi_unet.files import sha256
 __all__ = ["NEAR_DUPLICATE", "Leak", "audit", "find_leaks"]
 
 NEAR_DUPLICATE = 0.98
-"""Correlation of fine details from which on two frames count as one; measured, see docs/adr."""
+"""Correlation of fine details from which on two frames count as one.
+
+Measured on simulated cohorts of 40 patients with a rest and a stress study each: frames of two patients reach 0.91 as
+projections and 0.96 as transaxial or short-axis slices. A copy with noise of 1 % of its maximum, shifted by a pixel
+both ways, stored in 8 bits or on twice the matrix has frames above 0.98 in every case. Not found for certain: more
+noise, a shift by a part of a pixel, another gray curve; never: a copy that was mirrored or turned.
+"""
 
 CANDIDATE = 0.9
 """Correlation of coarse details from which on a frame is looked at finely."""
@@ -84,9 +90,9 @@ def audit(cohort: Cohort, split: Split, *, near_duplicate: float = NEAR_DUPLICAT
             "Give cases of one person the same patient_id in cases.csv, or leave copies out with "
             + exclude_option(copies)
         )
+    number = f"{len(leaks)} leaks" if len(leaks) > 1 else "1 leak"
     raise SplitError(
-        f"{len(leaks)} leaks in the split of {cohort.root}:\n{listing([leak.text for leak in leaks])}\n"
-        + "\n".join(remedies)
+        f"{number} in the split of {cohort.root}:\n{listing([leak.text for leak in leaks])}\n" + "\n".join(remedies)
     )
 
 
@@ -109,7 +115,7 @@ def find_leaks(cohort: Cohort, split: Split, *, near_duplicate: float = NEAR_DUP
     copies = {leak.case_ids for leak in identical}
     alike = _near_duplicates(cohort, frames, near_duplicate) if near_duplicate <= 1 else []
     return [
-        *_patients_on_two_sides(cohort, frames),
+        *_patients_on_two_sides(cohort, frames, split),
         *identical,
         *(leak for leak in alike if leak.case_ids not in copies),
     ]
@@ -143,7 +149,7 @@ class _Frames:
             fine.append(fine_details(image))
             for frame, pixels in enumerate(image):
                 rows.append((index, frame, patients[case.patient_id]))
-                sides.append([_side_number(split, fold, case, frame) for fold in range(len(split.folds))])
+                sides.append([_side_number(split, fold, case, frame) for fold in _folds(split)])
                 is_blank = pixels.min() == pixels.max()
                 digest.append("" if is_blank else sha256(repr(pixels.shape), pixels.tobytes()))
         case_number, number, patient = np.array(rows, dtype=int).T
@@ -165,20 +171,30 @@ def _side_number(split: Split, fold: int, case: Case, frame: int) -> int:
     return -1 if side is None else SIDES.index(side)
 
 
-def _patients_on_two_sides(cohort: Cohort, frames: _Frames) -> list[Leak]:
+def _patients_on_two_sides(cohort: Cohort, frames: _Frames, split: Split) -> list[Leak]:
     leaks = []
     for number, patient in enumerate(cohort.patients):
-        of_patient = frames.side[:, frames.patient == number]
-        leaking = [fold for fold, sides in enumerate(of_patient) if len(set(sides[sides >= 0])) > 1]
+        where = [_sides_of(patient, frames.side[fold, frames.patient == number], split, fold) for fold in _folds(split)]
+        leaking = [fold for fold in _folds(split) if len(where[fold]) > 1]
         if leaking:
-            first = of_patient[leaking[0]]
-            counts = ((name, int((first == side).sum())) for side, name in enumerate(SIDES))
-            where = " and ".join(f"{name} ({count} frames)" for name, count in counts if count)
             more = f", likewise in {len(leaking) - 1} more" if len(leaking) > 1 else ""
-            text = f"patient {patient} is in {where} of fold {leaking[0]}{more}; expected one side"
+            first = f"{' and '.join(where[leaking[0]])} of fold {leaking[0]}"
+            text = f"patient {patient} is in {first}{more}; expected one side"
             ids = tuple(case.case_id for case in cohort.cases_of(patient))
             leaks.append(Leak("patient", ids, (), 1.0, text))
     return leaks
+
+
+def _folds(split: Split) -> range:
+    return range(len(split.folds))
+
+
+def _sides_of(patient: str, side: Int[np.ndarray, " n"], split: Split, fold: int) -> list[str]:
+    """The sides that a patient is on, with the number of frames where images were drawn."""
+    if split.unit == "patient":
+        return [name for name in SIDES if patient in getattr(split.folds[fold], name)]
+    counts = [(name, int((side == number).sum())) for number, name in enumerate(SIDES)]
+    return [f"{name} ({count} frames)" for name, count in counts if count]
 
 
 def _identical_frames(cohort: Cohort, frames: _Frames) -> list[Leak]:

@@ -1,10 +1,10 @@
 """How alike two frames are, whatever was done to a copy on its way: scaling, shift, other matrix, 8 bit, smoothing.
 
-Likeness is a correlation of *details*. A frame of any size is averaged onto one grid and blurred twice; the difference
-of the two blurs leaves out what all people share (the outline of the body, the mean) as well as single pixels, which a
-copy need not keep. *Coarse* details find candidates among thousands of frames by one matrix product. *Fine* details
-decide: they are the blobs that counting noise and reconstruction leave behind, which are the same in a copy and others
-in every acquisition, even of the same heart.
+Likeness is a correlation of *details*. A frame of any size is averaged onto one grid and blurred twice; the
+difference of the two blurs leaves out what all people share (the outline of the body, the mean) as well as single
+pixels, which a copy need not keep. *Coarse* details find candidates among thousands of frames by one matrix product.
+*Fine* details decide: they are the blobs that counting noise and reconstruction leave behind, which are the same in a
+copy and others in every acquisition, even of the same heart.
 """
 
 from __future__ import annotations

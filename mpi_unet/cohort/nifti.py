@@ -1,7 +1,8 @@
 """Images and masks as NIfTI files on disk, as arrays (z, y, x) in memory.
 
-On disk the axes are (x, y, z) and the affine takes a voxel index to millimetres in RAS (x to the right, y to the front,
-z to the head of the patient), as NIfTI defines it. In memory the axes are (z, y, x) and spacings have that order.
+On disk the axes are (x, y, z) and the affine takes a voxel index to millimetres in RAS (x to the right, y to the
+front, z to the head of the patient), as NIfTI defines it. In memory the axes are (z, y, x) and spacings have that
+order.
 
 The third axis of a projection set counts views of the camera and is no distance. Such a file says so: its orientation
 is marked unknown (qform and sform code 0), ``pixdim[3]`` is 1, and only the spacing within a view means anything.
@@ -23,7 +24,16 @@ from mpi_unet.errors import CohortError
 from mpi_unet.files import whole_file
 from mpi_unet.shapes import Affine, Image, Mask, SpacingMm
 
-__all__ = ["Volume", "affine_from_spacing", "num_frames", "read_image", "read_mask", "write_image", "write_mask"]
+__all__ = [
+    "Volume",
+    "affine_from_spacing",
+    "num_frames",
+    "read_image",
+    "read_mask",
+    "read_stored",
+    "write_image",
+    "write_mask",
+]
 
 COMPRESSION_LEVEL = 6
 """gzip level; 9 costs three times the time for about 1 % of the size of a SPECT volume."""
@@ -52,6 +62,21 @@ class Volume:
     def spacing_mm(self) -> SpacingMm:
         """Distance of neighboring voxel centers along (z, y, x) in mm; of projections, z means nothing."""
         return spacing_from_affine(self.affine)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The values of a file as they stand there.
+
+    Attributes:
+        values: Values (z, y, x) after the file's own scaling.
+        affine: As in :class:`Volume`.
+        is_placed: Whether the file says where its voxels are (qform or sform code above 0).
+    """
+
+    values: Shaped[np.ndarray, "z y x"]
+    affine: Affine
+    is_placed: bool
 
 
 def affine_from_spacing(spacing_mm: SpacingMm) -> Affine:
@@ -87,12 +112,10 @@ def read_image(path: str | Path) -> Volume:
     Raises:
         CohortError: The file is missing, cannot be read, or has not three axes.
     """
-    file = _load(path)
-    try:
-        array = np.asarray(file.get_fdata(dtype=np.float32, caching="unchanged"), dtype=np.float32)
-    except READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return Volume(np.ascontiguousarray(array.T), _affine(file))
+    stored = read_stored(path)
+    if not np.issubdtype(stored.values.dtype, np.number) or np.iscomplexobj(stored.values):
+        raise CohortError(f"{Path(path).name}: holds {stored.values.dtype} values; expected real numbers")
+    return Volume(stored.values.astype(np.float32, copy=False), stored.affine)
 
 
 def read_mask(path: str | Path) -> Mask:
@@ -107,15 +130,30 @@ def read_mask(path: str | Path) -> Mask:
 
 def read_mask_and_affine(path: str | Path) -> tuple[Mask, Affine]:
     """Read one mask together with its affine; see :func:`read_mask`."""
+    stored = read_stored(path)
+    inside = stored.values == 1
+    if not np.all(inside | (stored.values == 0)):
+        raise CohortError(
+            f"{Path(path).name}: label holds {quoted_values(stored.values)}; expected 0 outside and 1 inside"
+        )
+    return inside, stored.affine
+
+
+def read_stored(path: str | Path) -> Stored:
+    """Read the values of a file whatever they mean; see :func:`read_image` for the errors."""
     file = _load(path)
     try:
         values = np.asanyarray(file.dataobj)
     except READ_ERRORS as error:
         raise _unreadable(path, error) from error
-    inside = values == 1
-    if not np.all(inside | (values == 0)):
-        raise CohortError(f"{Path(path).name}: label holds {quoted_values(values)}; expected 0 outside and 1 inside")
-    return np.ascontiguousarray(inside.T), _affine(file)
+    header = file.header
+    is_placed = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    if is_placed:
+        affine = np.asarray(file.affine, dtype=float)
+    else:
+        x, y, z = (float(zoom) for zoom in header.get_zooms()[:3])
+        affine = affine_from_spacing((z, y, x))
+    return Stored(np.ascontiguousarray(values.T), affine, is_placed)
 
 
 def num_frames(path: str | Path) -> int:
@@ -170,18 +208,10 @@ def _load(path: str | Path) -> Any:
         raise _unreadable(path, error) from error
     if not isinstance(file, nib.Nifti1Image | nib.Nifti2Image):
         raise CohortError(f"{path.name}: {type(file).__name__} is no NIfTI file; expected .nii or .nii.gz")
-    if len(file.shape) != 3:
+    if len(file.shape) != 3 or 0 in file.shape:
         shape = "x".join(map(str, file.shape))
-        raise CohortError(f"{path.name}: shape is {shape}; expected three axes (x, y, z)")
+        raise CohortError(f"{path.name}: shape is {shape}; expected three axes (x, y, z), none of them empty")
     return file
-
-
-def _affine(file: Any) -> Affine:
-    header = file.header
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
-        x, y, z = (float(zoom) for zoom in header.get_zooms()[:3])
-        return affine_from_spacing((z, y, x))
-    return np.asarray(file.affine, dtype=float)
 
 
 def _unreadable(path: str | Path, error: Exception) -> CohortError:

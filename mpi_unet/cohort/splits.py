@@ -58,7 +58,7 @@ def kfold_split(
     smallest_rest = len(strata) - -(-len(strata) // num_folds)
     if len(strata) < num_folds or smallest_rest < 2:
         most = max((k for k in range(2, len(strata) + 1) if len(strata) - -(-len(strata) // k) >= 2), default=None)
-        fewer = f"split.num_folds={most}" if most and most < num_folds else f"a cohort of 3 {word} or more"
+        fewer = f"split.num_folds={most}" if most else f"a cohort of 3 {word} or more"
         raise SplitError(
             f"{len(strata)} {word} cannot make {num_folds} folds with one for training and one for validation besides "
             f"the test part; give {fewer}, or split=holdout"

@@ -1,9 +1,9 @@
 """A cohort as it lies on disk: ``cohort.json``, ``cases.csv`` and the files they name.
 
-``cohort.json`` says what the images are (domain), what the masks outline (label), who outlined (readers) and where all
-that comes from; ``cases.csv`` has one row a case. ``cohort.json`` is written last: where it stands, the cohort is
-complete. Opening a cohort reads these two files only; :meth:`Cohort.check` reads every pixel and names everything that
-is wrong.
+``cohort.json`` says what the images are (domain), what the masks outline (label), who outlined (readers) and where
+all that comes from; ``cases.csv`` has one row a case. ``cohort.json`` is written last: where it stands, the cohort is
+complete. Opening a cohort reads these two files only; :meth:`Cohort.check` reads every pixel and names everything
+that is wrong.
 """
 
 from __future__ import annotations
