@@ -1,0 +1,1 @@
+"""Sources: something out there becomes a cohort folder on disk."""
