@@ -58,6 +58,9 @@ PLAIN_KEYS: dict[str, tuple[type, ...]] = {
 _BESIDE_ARGUMENTS = {"data": {"reader", "exclude"}, "split": {"fold", "allow_leakage"}}
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
+THRESHOLD_STEP = 0.005
+"""Thresholds of the operating curve are this far apart; the frozen one has to be one of them."""
+
 EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -141,7 +144,9 @@ def check_plain_keys(config: DictConfig) -> None:
         if "_target_" in config[key]:
             problems += target_problems(key, config[key])
     threshold = config.prediction.threshold
-    if _is_one_of(threshold, (float, int)) and (not 0 < threshold < 1 or abs(threshold * 200 - round(threshold * 200)) > 1e-9):
+    if _is_one_of(threshold, (float, int)) and (
+        not 0 < threshold < 1 or abs(threshold * 200 - round(threshold * 200)) > 1e-9
+    ):
         problems.append(f"prediction.threshold is {threshold}, expected a multiple of 0.005 between 0 and 1")
     _raise_all(problems)
     check_leakage_options(config)

@@ -68,6 +68,14 @@ def test_threshold_of_the_mean_shape_is_the_best_on_the_training_patients():
     assert np.mean([case_dice(shape.predict(mask.shape), mask) for mask in masks]) == mean_dice[shape.threshold]
 
 
+def test_patients_who_share_nothing_have_a_mean_shape_of_all_of_them():
+    """At one half nothing would be outlined (Dice 0); all three pixels have a Dice of 1/2 with each patient."""
+    masks = [np.eye(3, dtype=bool)[row][None, None] for row in range(3)]
+    shape = mean_shape(masks, ["P1", "P2", "P3"])
+    assert shape.threshold == 0.33
+    assert shape.predict((1, 1, 3)).all()
+
+
 def test_the_held_out_patient_changes_nothing():
     """Its prediction is a function of the training masks and of the shape alone."""
     training = [block(), block(rows=(7, 15))]

@@ -322,7 +322,7 @@ def test_table_survives_the_disk_bit_for_bit(tmp_path):
 
 
 def test_identifiers_survive_the_disk(tmp_path):
-    rows = rows_of({("00123456789012345678901234567890123456", 'O\'Neil, "rest"\nx'): 0.5, ("nan", "ü"): 0.25})
+    rows = rows_of({("00123456789012345678901234567890123456", 'O\'Neil, "rest"\nx'): 0.5, ("nan", "\u00fc"): 0.25})
     write_scores(tmp_path / "scores.csv", rows)
     assert read_scores(tmp_path / "scores.csv") == rows
 

@@ -1,0 +1,301 @@
+"""From predictions to what they are worth: scores, baselines, summary, report.
+
+Everything here can be made again from the run folder and the cohort; nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import get_method
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from mpi_unet.cohort.case import Case
+from mpi_unet.cohort.nifti import read_mask
+from mpi_unet.cohort.splits import Split
+from mpi_unet.cohort.table import Cohort
+from mpi_unet.config import plain
+from mpi_unet.errors import RunError, listing
+from mpi_unet.evaluation.baselines import BASELINES, all_background, all_foreground, largest_component, mean_shape
+from mpi_unet.evaluation.metrics import AGGREGATION
+from mpi_unet.evaluation.operating import OperatingCounts, at_threshold, read_operating
+from mpi_unet.evaluation.scores import case_scores
+from mpi_unet.evaluation.table import (
+    ScoreRow,
+    fold_table,
+    score_rows,
+    summarize,
+    summarize_baselines,
+    write_scores,
+)
+from mpi_unet.files import read_json, write_json
+from mpi_unet.report.page import write_report
+from mpi_unet.run import Run, now
+from mpi_unet.shapes import Mask, SpacingMm
+
+SCHEMA_VERSION = "1.0.0"
+"""Of ``summary.json``."""
+
+MIN_TOLERANCE_MM = 3.0
+"""Tolerance of the surface Dice where no reader's repeatability is known; never below half a pixel."""
+
+
+def open_cohort(data: DictConfig) -> Cohort:
+    """The cohort that ``conf/data`` describes; made first, or reused, when it names a source.
+
+    Raises:
+        CohortError: The source or the cohort cannot be used.
+    """
+    root: str | Path = data.root
+    if "_target_" in data:
+        arguments = {key: value for key, value in plain(data).items() if key not in ("_target_", "reader", "exclude")}
+        if data._target_.startswith("mpi_unet.sources.pairs"):
+            arguments["reader"] = data.reader
+        root = get_method(data._target_)(**arguments)
+    return Cohort.open(root, exclude=list(data.exclude))
+
+
+def assess(run: Run, cohort: Cohort) -> None:
+    """Score every out-of-fold prediction of a run, summarize over patients and write the report.
+
+    Args:
+        run: A run whose folds are done.
+        cohort: The cohort that it was made with.
+
+    Raises:
+        RunError: Predictions are missing, or the run belongs to another cohort.
+        SplitError: The cohort is not the one that was split.
+    """
+    config = run.read_config()
+    reader = config.data.reader
+    split = Split.read(run.splits, cohort.fingerprint(reader), cohort)
+    held_out = _held_out(run, split, cohort)
+    _refuse_missing_predictions(run, held_out)
+    scorer = _Scorer(cohort, reader, split.unit, _tolerance_mm(config, cohort))
+    rows, baseline_rows = [], []
+    for fold, members in _by_fold(held_out).items():
+        shape = mean_shape(*_training_masks(cohort, split, fold, reader))
+        for case, frames in members:
+            target = case.read_mask(reader)
+            rows += scorer.rows(case, fold, read_mask(run.prediction(case.case_id)), target, frames)
+            image = case.read_image().array
+            baselines = {
+                "all_background": all_background(target.shape),
+                "all_foreground": all_foreground(target.shape),
+                "mean_shape": shape.predict(target.shape),
+                "largest_component": largest_component(image, per_frame=cohort.domain == "projection"),
+            }
+            for name, preds in baselines.items():
+                baseline_rows += scorer.rows(case, fold, preds, target, frames, baseline=name)
+    write_scores(run.scores, rows)
+    write_scores(run.baselines, baseline_rows)
+    write_json(run.summary, _summary(run, config, cohort, split, rows, baseline_rows))
+    write_report(run.folder, cohort)
+
+
+def say_result(run: Run, console: Console) -> None:
+    """Three lines of result, and the path of the report as the last line."""
+    summary = read_json(run.summary)
+    metrics, baseline = summary["metrics"], summary["baselines"]["mean_shape"]["metrics"]["dice"]
+    design = summary["design"]
+    unit = f"{metrics['dice']['n']} patients" if design["unit"] == "patient" else "patients on BOTH sides of the split"
+    console.print(f"LV Dice {_mean_and_interval(metrics['dice'])}, IoU {_mean_and_interval(metrics['iou'])}; {unit}")
+    console.print(
+        f"without any network: mean shape of the training patients, Dice {baseline['mean']:.3f}; "
+        f"mean over background and LV {metrics['macro_dice']['mean']:.3f}, accuracy {metrics['accuracy']['mean']:.3f}"
+    )
+    whose = "simulated" if design["simulated_readers"] else "one reader's"
+    console.print(f"against {whose} outlines ({design['reader']}); agreement between experts was not measured")
+    console.print(str(run.report))
+
+
+def say_comparison(runs: Mapping[str, Run], page: Path, console: Console) -> None:
+    """One line a scenario, and the path of the comparison as the last line."""
+    table = Table(
+        "scenario", "LV Dice", "LV IoU", "precision", "recall", "macro Dice", "macro IoU", "accuracy", box=None
+    )
+    for name, run in runs.items():
+        metrics = read_json(run.summary)["metrics"]
+        cells = [_mean_and_interval(metrics[key]) for key in ("dice", "iou")]
+        cells += [
+            f"{metrics[key]['mean']:.3f}" for key in ("precision", "recall", "macro_dice", "macro_iou", "accuracy")
+        ]
+        table.add_row(name, *cells)
+    table.add_row("as published (image split)", "-", "-", "-", "-", "0.940", "0.895", "0.989")
+    console.print(table)
+    console.print(str(page))
+
+
+class _Scorer:
+    """Scores cases of one cohort against one reader."""
+
+    def __init__(self, cohort: Cohort, reader: str, unit: str, tolerance_mm: float | None) -> None:
+        self.cohort, self.reader, self.tolerance_mm = cohort, reader, tolerance_mm
+        # scattered frames of a volume have no surface, so image-level splits get overlap only
+        self.measures_mm = cohort.spacing_known and unit == "patient"
+
+    def rows(
+        self, case: Case, fold: int, preds: Mask, target: Mask, frames: Sequence[int], baseline: str = ""
+    ) -> list[ScoreRow]:
+        """Rows of one case, over the frames that were held out."""
+        spacing_mm: SpacingMm | None = case.read_image().spacing_mm if self.measures_mm else None
+        chosen = list(frames)
+        scores = case_scores(
+            preds[chosen],
+            target[chosen],
+            spacing_mm=spacing_mm,
+            domain=self.cohort.domain if self.measures_mm else "projection",
+            tolerance_mm=self.tolerance_mm if self.measures_mm else None,
+        )
+        return score_rows(
+            scores, patient_id=case.patient_id, case_id=case.case_id, reader=self.reader, fold=fold, baseline=baseline
+        )
+
+
+def _summary(
+    run: Run,
+    config: DictConfig,
+    cohort: Cohort,
+    split: Split,
+    rows: Sequence[ScoreRow],
+    baseline_rows: Sequence[ScoreRow],
+) -> dict[str, Any]:
+    done = [fold for fold in range(len(split.folds)) if run.is_fold_done(fold)]
+    facts = {fold: read_json(run.fold(fold) / "fold.json") for fold in done}
+    environment = read_json(run.environment)
+    scored = {row.case_id for row in rows}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "created": environment.get("finished", now()),
+        "complete": len(done) == len(split.folds),
+        "design": {
+            "unit": split.unit,
+            "split": split.strategy,
+            "num_folds": len(split.folds),
+            "n_patients": len({row.patient_id for row in rows}),
+            "n_cases": len(scored),
+            "n_frames": sum(case.num_frames() for case in cohort.cases if case.case_id in scored),
+            "cohort": cohort.name,
+            "cohort_patients": len(cohort.patients),
+            "reader": config.data.reader,
+            "simulated_readers": cohort.simulated_readers,
+            "domain": cohort.domain,
+            "label": cohort.label,
+            "spacing_mm": _common_spacing(cohort),
+            "tolerance_mm": _tolerance_mm(config, cohort),
+            "leakage_allowed": bool(config.split.allow_leakage),
+            "leaks_found": environment.get("leaks", 0),
+            "loss": _last_part(config.loss),
+            "model": _last_part(config.model),
+            "parameters": facts[done[0]]["parameters"],
+            "aggregation": AGGREGATION,
+            "split_note": split.note,
+        },
+        "metrics": summarize(rows),
+        "folds": [row | facts[row["fold"]] for row in fold_table(rows)]
+        if split.unit == "patient"
+        else list(facts.values()),
+        "baselines": summarize_baselines(baseline_rows, BASELINES),
+        "operating": _operating(run, done, config.prediction.threshold),
+        "as_published": _as_published(facts),
+        "warnings": [],
+    }
+
+
+def _as_published(facts: Mapping[int, Mapping[str, Any]]) -> dict[str, float] | None:
+    """What the seed study's way of scoring augmented validation images says, where it was asked for."""
+    claims = [fold["as_published"] for fold in facts.values() if "as_published" in fold]
+    return {key: float(np.mean([claim[key] for claim in claims])) for key in claims[0]} if claims else None
+
+
+def _operating(run: Run, folds: Sequence[int], threshold: float) -> dict[str, Any]:
+    counts: dict[str, OperatingCounts] = {}
+    for fold in folds:
+        for patient, of_fold in read_operating(run.fold(fold) / "operating.csv").items():
+            counts[patient] = counts[patient] + of_fold if patient in counts else of_fold
+    at = at_threshold(list(counts.values()), threshold)
+    return {
+        "threshold": threshold,
+        "how": "set before training, before any held-out patient was looked at",
+        **{name: None if value != value else value for name, value in at.items()},
+    }
+
+
+def _held_out(run: Run, split: Split, cohort: Cohort) -> list[tuple[int, Case, list[int]]]:
+    """Each case once, with the frames that the folds that are done held out, and the (first) fold that did."""
+    members = []
+    for case in cohort.cases:
+        done = (fold for fold in range(len(split.folds)) if run.is_fold_done(fold))
+        by_fold = {fold: frames for fold in done if (frames := _held_out_frames(split, fold, case))}
+        if by_fold:
+            members.append((min(by_fold), case, sorted(frame for frames in by_fold.values() for frame in frames)))
+    return members
+
+
+def _held_out_frames(split: Split, fold: int, case: Case) -> list[int]:
+    if split.unit == "patient":
+        return list(range(case.num_frames())) if split.side_of(fold, case) == "test" else []
+    return [frame for frame in range(case.num_frames()) if split.side_of(fold, case, frame) == "test"]
+
+
+def _by_fold(held_out: Sequence[tuple[int, Case, list[int]]]) -> dict[int, list[tuple[Case, list[int]]]]:
+    folds: dict[int, list[tuple[Case, list[int]]]] = defaultdict(list)
+    for fold, case, frames in held_out:
+        folds[fold].append((case, frames))
+    return folds
+
+
+def _training_masks(cohort: Cohort, split: Split, fold: int, reader: str) -> tuple[list[Mask], list[str]]:
+    """Outlines of the training part of a fold; of its training frames only, where images were divided."""
+    masks, patients = [], []
+    for case in cohort.cases:
+        sides = [split.side_of(fold, case, frame) for frame in range(case.num_frames())]
+        if "train" in sides:
+            mask = case.read_mask(reader)
+            mask[[side != "train" for side in sides]] = False
+            masks.append(mask)
+            patients.append(case.patient_id)
+    return masks, patients
+
+
+def _refuse_missing_predictions(run: Run, held_out: Sequence[tuple[int, Case, list[int]]]) -> None:
+    missing = [case.case_id for _, case, _ in held_out if not run.prediction(case.case_id).is_file()]
+    if missing or not held_out:
+        raise RunError(
+            f"{run.folder} lacks the predictions of {len(missing)} cases:\n{listing(missing)}\n"
+            "Remove fold.json of their folds and give the training command again to make them"
+        )
+
+
+def _tolerance_mm(config: DictConfig, cohort: Cohort) -> float | None:
+    """Tolerance of the surface Dice: as given, else the larger of 3 mm and half the coarsest in-plane pixel."""
+    if not cohort.spacing_known:
+        return None
+    if config.evaluation.tolerance_mm is not None:
+        return float(config.evaluation.tolerance_mm)
+    pixels = [spacing for case in cohort.cases for spacing in case.read_image().spacing_mm[1:]]
+    return max(MIN_TOLERANCE_MM, max(pixels) / 2)
+
+
+def _common_spacing(cohort: Cohort) -> list[float] | None:
+    """Spacing (z, y, x) in mm that all cases share, else None."""
+    spacings = {tuple(round(step, 3) for step in case.read_image().spacing_mm) for case in cohort.cases}
+    return list(spacings.pop()) if cohort.spacing_known and len(spacings) == 1 else None
+
+
+def _last_part(target: DictConfig) -> str:
+    return str(target["_target_"]).rpartition(".")[2]
+
+
+def _mean_and_interval(metric: Mapping[str, Any]) -> str:
+    if metric["mean"] is None:
+        return "undefined"
+    ends = f" (95% CI {metric['ci95'][0]:.3f} to {metric['ci95'][1]:.3f})" if metric["ci95"] else ""
+    return f"{metric['mean']:.3f}{ends}"

@@ -1,0 +1,282 @@
+"""The plan of a training: cohort, split, one training a fold, out-of-fold predictions, and what they are worth.
+
+Each step leaves whole files behind and is skipped when they are there, so that an interrupted run goes on, and folds
+may be run by different processes (``split.fold=2``); whoever finishes the last fold assembles the result.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_method, instantiate
+from monai.transforms import Compose
+from omegaconf import DictConfig
+from rich.console import Console
+
+from mpi_unet.assessment import assess, open_cohort
+from mpi_unet.cohort.leakage import audit, find_leaks
+from mpi_unet.cohort.nifti import read_mask, write_image, write_mask
+from mpi_unet.cohort.splits import Side, Split
+from mpi_unet.cohort.table import Cohort
+from mpi_unet.config import plain
+from mpi_unet.errors import ConfigError, SplitError, TrainingError
+from mpi_unet.evaluation.operating import OperatingCounts, write_operating
+from mpi_unet.files import write_json
+from mpi_unet.learning.datamodule import FoldData, PreparedCase, Samples
+from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
+from mpi_unet.learning.progress import FoldProgress
+from mpi_unet.learning.recipe import fold_trainer, total_stride
+from mpi_unet.learning.segmenter import Segmenter
+from mpi_unet.learning.transforms import composed, prepared_case
+from mpi_unet.run import Run, note_in_environment, now
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all folds of a run share."""
+
+    config: DictConfig
+    run: Run
+    cohort: Cohort
+    split: Split
+    cases: tuple[PreparedCase, ...]
+    random: Compose
+    console: Console
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for networks that see frames, 3 for those that see cases."""
+        return int(self.config.model.get("spatial_dims", 2))
+
+    def samples(self, fold: int, side: Side, *, augment: bool) -> Samples:
+        """Samples of one side of a fold."""
+        members = [
+            (index, frame)
+            for index, case in enumerate(self.cases)
+            for frame in (range(case.image.shape[1]) if self.spatial_dims == 2 else (0,))
+            if self.split.side_of(fold, self.cohort.cases[index], frame) == side
+        ]
+        random = self.random if augment else Compose([])
+        return Samples(self.cases, members, self.spatial_dims, random, self.fold_seed(fold))
+
+    def held_out_frames(self, fold: int, index: int) -> list[int]:
+        """Frames of a case that a fold holds out."""
+        case, num_frames = self.cohort.cases[index], self.cases[index].image.shape[1]
+        return [frame for frame in range(num_frames) if self.split.side_of(fold, case, frame) == "test"]
+
+    def fold_seed(self, fold: int) -> int:
+        """Seed of everything random in a fold."""
+        return int(np.random.SeedSequence([self.config.seed, fold]).generate_state(1)[0])
+
+
+def cross_validate(config: DictConfig, run: Run, console: Console) -> bool:
+    """Run the folds that are asked for and not yet done; when all are done, assess the run.
+
+    Args:
+        config: Composed and checked.
+        run: Where it goes.
+        console: Where to tell how far it is.
+
+    Returns:
+        Whether the run is complete; False while other folds are missing, and in the helping processes of a distributed
+        training, which leave all writing to the main one.
+
+    Raises:
+        MpiUnetError: Something that the user can remedy; what was written stays whole.
+    """
+    cohort = open_cohort(config.data)
+    _check_network_size(config, cohort)
+    cohort.check(config.data.reader)
+    fingerprint = cohort.fingerprint(config.data.reader)
+    split = _frozen_split(config, run, cohort, fingerprint)
+    folds = _wanted_folds(config, split)
+    waiting = [fold for fold in folds if not run.is_fold_done(fold)]
+    if waiting:
+        if is_main_process():
+            note_in_environment(run, device=_device_name(config), cohort_fingerprint=fingerprint)
+        material = _material(config, run, cohort, split, console)
+        for position, fold in enumerate(waiting):
+            with run.fold_lock(fold) if is_main_process() else nullcontext():
+                _run_fold(material, fold, folds_left=len(waiting) - position - 1)
+    if not is_main_process():
+        return False
+    missing = [fold for fold in range(len(split.folds)) if not run.is_fold_done(fold)]
+    if missing:
+        console.print(f"Folds still to be run in {run.folder}: {', '.join(map(str, missing))}", highlight=False)
+        return False
+    if waiting or not run.report.is_file():
+        note_in_environment(run, finished=now())
+        assess(run, cohort)
+    return True
+
+
+def _run_fold(material: Material, fold: int, folds_left: int) -> None:
+    config, run = material.config, material.run
+    folder = run.fold(fold)
+    started = time.perf_counter()
+    train = material.samples(fold, "train", augment=True)
+    val = material.samples(fold, "val", augment=config.loader.augment_validation)
+    if not any(material.cases[index].label[:, frame].any() for index, frame in train.members):
+        raise TrainingError(
+            f"no training image of fold {fold} shows any LV; check the labels of reader {config.data.reader}"
+        )
+    data = FoldData(
+        train,
+        val,
+        batch_size=config.loader.batch_size,
+        num_workers=config.loader.num_workers,
+        seed=material.fold_seed(fold),
+    )
+    pl.seed_everything(material.fold_seed(fold), verbose=False)
+    segmenter = _segmenter(config, len(material.cases))
+    trainer = fold_trainer(
+        _trainer_maker(config),
+        folder,
+        callbacks={name: instantiate(callback) for name, callback in config.trainer.callbacks.items()},
+        loggers={name: instantiate(logger) for name, logger in config.logger.items()},
+        progress=FoldProgress(fold, len(material.split.folds), folds_left, material.console),
+        seed=material.fold_seed(fold),
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    try:
+        trainer.fit(segmenter, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from None
+    if not trainer.is_global_zero:
+        return
+    load_weights(segmenter, folder / "checkpoints" / "best.ckpt", trainer.strategy.root_device)
+    _predict(material, fold, segmenter)
+    facts: dict[str, Any] = {
+        "fold": fold,
+        **_best_epoch(folder / "metrics.csv"),
+        "seconds": round(time.perf_counter() - started, 1),
+        "threshold": config.prediction.threshold,
+        "num_train_frames": len(train),
+        "num_val_frames": len(val),
+        "parameters": sum(parameter.numel() for parameter in segmenter.network.parameters()),
+    }
+    for side in ("train", "val", "test"):
+        facts[f"num_{side}_{material.split.unit}s"] = len(getattr(material.split.folds[fold], side))
+    if config.loader.augment_validation:
+        facts["as_published"] = batchwise_scores(segmenter, data.val_dataloader())
+    write_json(folder / "fold.json", facts)  # last: its presence makes the fold done
+
+
+def _predict(material: Material, fold: int, segmenter: Segmenter) -> None:
+    """Write the masks of the frames that this fold held out, and its operating counts."""
+    prediction, run = material.config.prediction, material.run
+    counts: dict[str, OperatingCounts] = {}
+    for index, prepared in enumerate(material.cases):
+        frames = material.held_out_frames(fold, index)
+        if not frames:
+            continue
+        case = material.cohort.cases[index]
+        probability = segment_case(segmenter, prepared.image, frames, material.spatial_dims, prediction.batch_size)
+        target = case.read_mask(material.config.data.reader)
+        of_case = OperatingCounts.of(probability, target[frames])
+        counts[case.patient_id] = counts[case.patient_id] + of_case if case.patient_id in counts else of_case
+        is_volume = material.cohort.domain != "projection"
+        affine = case.read_image().affine
+        path = run.prediction(case.case_id)
+        mask = read_mask(path) if path.is_file() and len(frames) < len(target) else np.zeros_like(target)
+        mask[frames] = probability >= prediction.threshold
+        write_mask(path, mask, affine, is_distance_z=is_volume)
+        if prediction.probabilities:
+            whole = np.zeros(target.shape, np.float32)
+            whole[frames] = probability
+            write_image(run.probability(case.case_id), whole, affine, is_distance_z=is_volume)
+    write_operating(run.fold(fold) / "operating.csv", counts)
+
+
+def _material(config: DictConfig, run: Run, cohort: Cohort, split: Split, console: Console) -> Material:
+    deterministic = composed(_built(config.transforms.deterministic))
+    cases = []
+    for case in cohort.cases:
+        image, label = prepared_case(
+            deterministic, case.read_image().array, case.read_mask(config.data.reader), case.case_id
+        )
+        cases.append(PreparedCase(case.case_id, case.patient_id, image, label))
+    return Material(config, run, cohort, split, tuple(cases), composed(_built(config.transforms.random)), console)
+
+
+def _frozen_split(config: DictConfig, run: Run, cohort: Cohort, fingerprint: str) -> Split:
+    """The split of the run: read when it is there, else drawn, audited and frozen."""
+    if run.splits.is_file():
+        return Split.read(run.splits, fingerprint, cohort)  # audited when it was drawn, on these very pixels
+    control = ("_target_", "fold", "allow_leakage")
+    options = {key: value for key, value in plain(config.split).items() if key not in control}
+    split = get_method(config.split._target_)(cohort, fingerprint=fingerprint, **options)
+    split.verify(cohort)
+    if config.split.allow_leakage:
+        note_in_environment(run, leaks=len(find_leaks(cohort, split)))
+    else:
+        audit(cohort, split)
+    split.write(run.splits)
+    return split
+
+
+def _wanted_folds(config: DictConfig, split: Split) -> list[int]:
+    fold = config.split.fold
+    if fold is None:
+        return list(range(len(split.folds)))
+    if not 0 <= fold < len(split.folds):
+        raise SplitError(
+            f"split.fold={fold}: there are folds 0 to {len(split.folds) - 1}; split.fold=null runs all of them"
+        )
+    return [fold]
+
+
+def _check_network_size(config: DictConfig, cohort: Cohort) -> None:
+    if cohort.label and int(config.model.get("out_channels", 2)) != 2:
+        raise ConfigError(
+            f"model.out_channels is {config.model.out_channels}, expected 2: background and {cohort.label}"
+        )
+
+
+def _segmenter(config: DictConfig, num_cases: int) -> Segmenter:
+    return Segmenter(
+        network=instantiate(config.model),
+        loss=instantiate(config.loss),
+        optimizer=instantiate(config.optimizer),
+        scheduler=instantiate(config.scheduler),
+        num_val_cases=num_cases,
+        divisor=total_stride(plain(config.model)),
+    )
+
+
+def _trainer_maker(config: DictConfig) -> Callable[..., pl.Trainer]:
+    arguments = {key: value for key, value in config.trainer.items() if key not in ("callbacks", "_target_")}
+    return instantiate({"_target_": config.trainer._target_, "_partial_": True, **arguments})
+
+
+def _built(transforms: DictConfig | None) -> dict[str, Any]:
+    return {str(name): instantiate(node, _convert_="all") for name, node in (transforms or {}).items()}
+
+
+def _best_epoch(metrics: Path) -> dict[str, Any]:
+    """Epoch of the best checkpoint: the first with the highest validation Dice."""
+    with metrics.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["val_dice"]]
+    best = max(rows, key=lambda row: float(row["val_dice"]))
+    return {"best_epoch": int(best["epoch"]), "best_val_dice": float(best["val_dice"]), "epochs": len(rows)}
+
+
+def _device_name(config: DictConfig) -> str:
+    if config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def is_main_process() -> bool:
+    """False in the processes that Lightning starts to help a distributed training."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0

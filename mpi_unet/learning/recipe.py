@@ -1,0 +1,164 @@
+"""The recipe of one fold: the trainer with its callbacks, the record of every epoch, and the seeds.
+
+What is random in an epoch is seeded by (seed, epoch) alone; a fold that was interrupted and goes on from its last
+checkpoint therefore ends with the same network as one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers.logger import DummyExperiment, Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from mpi_unet.files import write_text
+
+EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_dice", "learning_rate", "seconds")
+
+
+def fold_trainer(
+    make_trainer: Callable[..., pl.Trainer],
+    folder: Path,
+    *,
+    callbacks: Mapping[str, Callback],
+    loggers: Mapping[str, Logger],
+    progress: Callback,
+    seed: int,
+) -> pl.Trainer:
+    """The trainer of one fold.
+
+    Args:
+        make_trainer: ``conf/trainer`` without its callbacks.
+        folder: Of the fold; ``checkpoints/best.ckpt``, ``checkpoints/last.ckpt`` and ``metrics.csv`` are kept there.
+        callbacks: From ``conf/trainer``.
+        loggers: From ``conf/logger``, beside the fold's own ``metrics.csv``.
+        progress: What tells the user how far it is.
+        seed: Of this fold.
+    """
+    return make_trainer(
+        default_root_dir=folder,  # one folder a fold, or Lightning's cluster checkpoints of two folds meet
+        callbacks=[*callbacks.values(), EpochSeeds(seed), Seconds(), progress, best_and_last(folder / "checkpoints")],
+        logger=[EpochRecord(folder / "metrics.csv"), *loggers.values()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,  # everything is logged once an epoch
+        use_distributed_sampler=False,  # EpochSampler divides the samples itself
+    )
+
+
+def best_and_last(folder: Path) -> ModelCheckpoint:
+    """Keep the checkpoint with the best validation Dice of the LV, and the newest one to go on from."""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="val/dice",
+        mode="max",
+        save_top_k=1,
+        save_last=True,
+        enable_version_counter=False,
+        auto_insert_metric_name=False,
+    )
+
+
+class EpochSeeds(Callback):
+    """Seeds every random generator anew before each epoch, from (seed, epoch)."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed."""
+        sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+        pl.seed_everything(int(sequence.generate_state(1)[0]), verbose=False)
+
+
+class Seconds(Callback):
+    """Logs the wall-clock seconds of each epoch, validation included."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        import time
+
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop it."""
+        import time
+
+        pl_module.log("seconds", time.perf_counter() - self._start)
+
+
+class EpochRecord(Logger):
+    """Keeps ``metrics.csv``: one row an epoch, whole after every epoch, continued when the fold goes on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.rows: dict[int, dict[str, float]] = {}
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    self.rows[int(row["epoch"])] = {key: float(value) for key, value in row.items() if value}
+
+    @property
+    def name(self) -> str:
+        """Name of this logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one version."""
+        return ""
+
+    @property
+    def experiment(self) -> DummyExperiment:
+        """Nothing behind it."""
+        return DummyExperiment()
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The run folder holds the whole config already."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Add what is known of an epoch to its row; an epoch that is run again overwrites it."""
+        if "epoch" not in metrics:
+            return
+        row = self.rows.setdefault(int(metrics["epoch"]), {})
+        row.update({_column(key): float(value) for key, value in metrics.items()})
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the file."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, EPOCH_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows[epoch] | {"epoch": epoch} for epoch in sorted(self.rows))
+        write_text(self.path, text.getvalue())
+
+
+def _column(key: str) -> str:
+    return "learning_rate" if key.startswith("lr-") else key.replace("/", "_")
+
+
+def total_stride(network_config: Mapping[str, Any]) -> int:
+    """Number that the sides of an input must be a multiple of, from the strides or blocks of a network's config.
+
+    Example:
+        >>> total_stride({"strides": [2, 2, 2]}), total_stride({"blocks_down": [1, 2, 2, 4]}), total_stride({})
+        (8, 8, 32)
+    """
+    strides: Sequence[int] | None = network_config.get("strides")
+    if strides is not None:
+        return int(np.prod(strides))
+    blocks: Sequence[int] | None = network_config.get("blocks_down")
+    if blocks is not None:
+        return int(2 ** (len(blocks) - 1))
+    return 32  # what the deepest of the usual networks need

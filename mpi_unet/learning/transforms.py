@@ -1,0 +1,78 @@
+"""The transforms of ``conf/transforms``: mappings of names to MONAI dictionary transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import set_track_meta
+from monai.transforms import Compose
+from torch import Tensor
+
+from mpi_unet.errors import ConfigError
+from mpi_unet.shapes import Image, Mask
+
+
+def composed(transforms: Mapping[str, Any]) -> Compose:
+    """The transforms of one mapping, in its order.
+
+    Metadata tracking is switched off for the process: arrays here never leave their grid, and following every array's
+    affine costs more than transforming it.
+    """
+    set_track_meta(False)
+    return Compose(list(transforms.values()))
+
+
+def prepared_case(deterministic: Compose, image: Image, label: Mask | None, case_id: str) -> tuple[Tensor, Tensor]:
+    """One case after the deterministic transforms.
+
+    Args:
+        deterministic: Transforms on {"image": (1, z, y, x), "label": (1, z, y, x)}.
+        image: Intensities (z, y, x).
+        label: Reader's mask on the same grid; None when the case is only to be segmented.
+        case_id: For the messages.
+
+    Returns:
+        Image float32 (1, z, y, x) and label uint8 (1, z, y, x), on the grid that came in.
+
+    Raises:
+        ConfigError: A transform changed the grid, or left values that are not finite.
+    """
+    blank = np.zeros(image.shape, dtype=bool)
+    sample = {
+        "image": torch.from_numpy(np.ascontiguousarray(image))[None],
+        "label": torch.from_numpy(np.ascontiguousarray(blank if label is None else label)).to(torch.uint8)[None],
+    }
+    result = deterministic(sample)
+    if result["image"].shape != sample["image"].shape or result["label"].shape != sample["label"].shape:
+        raise ConfigError(
+            f"transforms.deterministic turns case {case_id} of shape {tuple(image.shape)} into "
+            f"{tuple(result['image'].shape[1:])}; predictions are written on the image's own grid, so deterministic "
+            "transforms must keep it (resample when the cohort is prepared)"
+        )
+    prepared = torch.as_tensor(result["image"], dtype=torch.float32)
+    if not torch.isfinite(prepared).all():
+        raise ConfigError(
+            f"transforms.deterministic gives values that are not finite for case {case_id}, whose intensities reach "
+            f"from {image.min():g} to {image.max():g}; leave the case out with data.exclude=[{case_id}] or change the "
+            "transforms"
+        )
+    return prepared, torch.as_tensor(result["label"], dtype=torch.uint8)
+
+
+def augmented(random: Compose, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """One sample after the random transforms, always the same for the same seed.
+
+    Args:
+        random: Transforms on {"image", "label"}; an empty Compose gives the sample back.
+        image: float32 (1, y, x) or (1, z, y, x).
+        label: uint8, same shape.
+        seed: 32-bit seed of this sample in this epoch.
+    """
+    if not random.transforms:
+        return image, label
+    random.set_random_state(seed=seed)
+    result = random({"image": image, "label": label.to(torch.float32)})
+    return torch.as_tensor(result["image"]), torch.as_tensor(result["label"]).round().to(torch.uint8)

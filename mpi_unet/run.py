@@ -1,0 +1,255 @@
+"""The run: the folder that one training leaves behind, and how it is entered again.
+
+A run knows by which recipe it was made. The same command given again goes on where it stopped, or says that there is
+nothing left to do; a command with another recipe is refused, because two recipes in one folder would be nobody's
+result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mpi_unet import __version__
+from mpi_unet.config import plain
+from mpi_unet.errors import RunError, listing
+from mpi_unet.files import read_json, write_json, write_text
+
+FREE_KEYS = (
+    "overwrite",
+    "split.fold",
+    "loader.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "logger",
+    "hydra",
+)
+"""Keys that say where and how a recipe is run rather than what it is; they may change when a run goes on."""
+
+RECORDED_PACKAGES = ("torch", "monai", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "scipy", "nibabel")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder; the properties name its files (docs/run.md)."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The composed configuration."""
+        return self.folder / ".hydra" / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, seed and times."""
+        return self.folder / "environment.json"
+
+    @property
+    def splits(self) -> Path:
+        """Which patient is on which side of which fold."""
+        return self.folder / "splits.json"
+
+    @property
+    def scores(self) -> Path:
+        """One row per case and metric."""
+        return self.folder / "scores.csv"
+
+    @property
+    def baselines(self) -> Path:
+        """The same for the trivial baselines."""
+        return self.folder / "baselines.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Every number of the report."""
+        return self.folder / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / "report.html"
+
+    def prediction(self, case_id: str) -> Path:
+        """Out-of-fold mask of one case."""
+        return self.folder / "predictions" / f"{case_id}.nii.gz"
+
+    def probability(self, case_id: str) -> Path:
+        """Out-of-fold probabilities of one case, where they were asked for."""
+        return self.folder / "probabilities" / f"{case_id}.nii.gz"
+
+    def fold(self, fold: int) -> Path:
+        """Folder of one fold."""
+        return self.folder / f"fold_{fold}"
+
+    def is_fold_done(self, fold: int) -> bool:
+        """Whether a fold was trained and its held-out patients were segmented."""
+        return (self.fold(fold) / "fold.json").is_file()
+
+    def read_config(self) -> DictConfig:
+        """The configuration that the run was made with.
+
+        Raises:
+            RunError: There is none.
+        """
+        if not self.config.is_file():
+            raise RunError(
+                f"{self.folder} holds no .hydra/config.yaml, so it is no run; give the folder that train printed"
+            )
+        config = OmegaConf.load(self.config)
+        assert isinstance(config, DictConfig)
+        return config
+
+    @contextmanager
+    def fold_lock(self, fold: int) -> Iterator[None]:
+        """Keep other processes out of a fold while it is worked on; the system lets go of it when this one dies.
+
+        Raises:
+            RunError: Another process is at it.
+        """
+        folder = self.fold(fold)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / ".lock").open("a")
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"{folder} is being worked on by another process; wait for it, or run another fold with "
+                    "split.fold=..."
+                ) from None
+            yield
+
+
+def enter_run(config: DictConfig, overrides: list[str], command: str) -> Run:
+    """Begin a run, or go on with the one that the same recipe left behind.
+
+    Args:
+        config: Composed configuration, already checked; ``runs_dir`` and ``name`` say where the run is.
+        overrides: What the user gave on the command line, for the record.
+        command: The whole command line, for the record.
+
+    Raises:
+        RunError: The folder was made by another recipe, holds something else, or cannot be written to.
+    """
+    run = Run(Path(config.runs_dir) / config.name)
+    recipe = plain(config)
+    if config.overwrite and run.config.is_file():
+        shutil.rmtree(run.folder)
+    if run.config.is_file():
+        _refuse_other_recipe(run, recipe)
+        return run
+    if run.folder.is_dir() and any(run.folder.iterdir()):
+        raise RunError(
+            f"{run.folder} is not empty and is no run of mpi_unet; choose another place with name=... or runs_dir=..."
+        )
+    write_text(run.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    write_json(run.environment, _environment(config.seed, command))
+    write_text(run.config, OmegaConf.to_yaml(config, resolve=True))  # last: its presence makes the folder a run
+    return run
+
+
+def note_in_environment(run: Run, **facts: Any) -> None:
+    """Add facts to ``environment.json``."""
+    write_json(run.environment, read_json(run.environment) | facts)
+
+
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _refuse_other_recipe(run: Run, recipe: Mapping[str, Any]) -> None:
+    old, new = _leaves(plain(run.read_config())), _leaves(recipe)
+    missing = object()
+    differing = [
+        f"{key} was {_shown(old.get(key, missing), missing)}, is now {_shown(new.get(key, missing), missing)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing) and not _is_free(key)
+    ]
+    if differing:
+        raise RunError(
+            f"{run.folder} holds a run made by another recipe:\n{listing(differing, limit=20)}\n"
+            "Give this one a name of its own with name=..., or throw the old one away with overwrite=true"
+        )
+
+
+def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping):
+        return {prefix[:-1]: node}
+    leaves: dict[str, Any] = {}
+    for key, child in node.items():
+        leaves |= _leaves(child, f"{prefix}{key}.")
+    return leaves
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+
+
+def _shown(value: Any, missing: object) -> str:
+    return "absent" if value is missing else repr(value)
+
+
+def _environment(seed: int, command: str) -> dict[str, Any]:
+    versions = {package.replace("-", "_"): _version(package) for package in RECORDED_PACKAGES}
+    return {
+        "mpi_unet": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "git_revision": _git_revision(),
+        "seed": seed,
+        "command": command,
+        "started": now(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _git_revision() -> str:
+    """Revision of the checkout that the code runs from; empty for an installed package."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / ".git").exists():
+        return ""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(source), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def command_line() -> str:
+    """The command as the user would type it, without the folders of this machine."""
+    door = Path(sys.argv[0]).stem
+    words = [word if not any(sign in word for sign in " '\"[]{}") else f"'{word}'" for word in sys.argv[1:]]
+    return " ".join([f"python -m mpi_unet.{door}", *words])
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be written: {error.strerror or error}; choose another folder with runs_dir=...")

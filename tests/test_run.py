@@ -1,0 +1,149 @@
+"""The run folder: begun, continued, refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from doors import CHECKOUT
+from omegaconf import OmegaConf
+
+from mpi_unet.errors import RunError
+from mpi_unet.files import read_json, sha256, whole_file, write_json, write_text
+from mpi_unet.run import Run, enter_run, note_in_environment
+
+
+def recipe(folder, **changes):
+    config = {
+        "name": "a",
+        "runs_dir": str(folder),
+        "overwrite": False,
+        "seed": 1,
+        "split": {"num_folds": 5, "fold": None},
+        "trainer": {"max_epochs": 3, "devices": 1},
+    }
+    return OmegaConf.merge(OmegaConf.create(config), OmegaConf.create(changes))
+
+
+def test_run_records_recipe_versions_and_command(tmp_path):
+    run = enter_run(recipe(tmp_path), ["seed=1"], "python -m mpi_unet.train seed=1")
+    environment = read_json(run.environment)
+    assert run.read_config().trainer.max_epochs == 3
+    assert environment["command"] == "python -m mpi_unet.train seed=1"
+    assert environment["torch"].startswith("2.")
+    assert environment["seed"] == 1
+    note_in_environment(run, device="CPU")
+    assert read_json(run.environment)["device"] == "CPU"
+    assert read_json(run.environment)["seed"] == 1
+
+
+def test_same_recipe_goes_on_and_keys_of_place_may_differ(tmp_path):
+    enter_run(recipe(tmp_path), [], "")
+    enter_run(recipe(tmp_path, split={"fold": 2}, trainer={"devices": 4}), [], "")
+
+
+def test_other_recipe_is_refused_with_every_key_that_differs(tmp_path):
+    enter_run(recipe(tmp_path), [], "")
+    with pytest.raises(
+        RunError, match=r"(?s)seed was 1, is now 2.*trainer.max_epochs was 3, is now 9.*name=.*overwrite"
+    ):
+        enter_run(recipe(tmp_path, seed=2, trainer={"max_epochs": 9}), [], "")
+
+
+def test_overwrite_throws_the_old_run_away(tmp_path):
+    run = enter_run(recipe(tmp_path), [], "")
+    write_text(run.scores, "old")
+    enter_run(recipe(tmp_path, seed=2, overwrite=True), [], "")
+    assert not run.scores.exists()
+    assert run.read_config().seed == 2
+
+
+def test_overwrite_does_not_touch_a_folder_that_is_no_run(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and is no run of mpi_unet; choose another place with name="):
+        enter_run(recipe(tmp_path, overwrite=True), [], "")
+    assert (tmp_path / "a" / "thesis.txt").read_text() == "mine"
+
+
+def test_place_that_cannot_be_written_to_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot be written: .*choose another folder"):
+        enter_run(recipe(tmp_path / "file"), [], "")
+
+
+def test_folder_without_config_is_no_run(tmp_path):
+    with pytest.raises(RunError, match="so it is no run; give the folder that train printed"):
+        Run(tmp_path).read_config()
+
+
+def test_fold_is_locked_against_another_process(tmp_path):
+    run = Run(tmp_path)
+    code = f"""
+        from pathlib import Path
+        from mpi_unet.errors import RunError
+        from mpi_unet.run import Run
+        try:
+            with Run(Path({str(tmp_path)!r})).fold_lock(2):
+                print("entered")
+        except RunError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with run.fold_lock(2):
+        said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+        assert "is being worked on by another process" in said
+    assert subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout == "entered\n"
+
+
+# --- whole files ---
+
+
+def test_file_is_whole_or_absent(tmp_path):
+    def write_half(path):
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("the machine stumbles")
+
+    with pytest.raises(RuntimeError, match="stumbles"):
+        write_half(tmp_path / "scores.csv")
+    assert not list(tmp_path.iterdir())
+    write_text(tmp_path / "scores.csv", "old")
+    with pytest.raises(RuntimeError, match="stumbles"):
+        write_half(tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text() == "old"
+
+
+def test_full_disk_is_said_and_leaves_the_old_file(tmp_path):
+    """The kernel refuses the write: a limit on the size of files stands for the full disk."""
+    code = f"""
+        import resource, signal
+        from mpi_unet.errors import RunError
+        from mpi_unet.files import write_text
+        write_text({str(tmp_path / "a.txt")!r}, "old")
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            write_text({str(tmp_path / "a.txt")!r}, "new" * 1000)
+        except RunError as error:
+            print(error)
+    """
+    said = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "cannot be written: File too large" in said
+    assert "give the same command again and it goes on from there" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_json_refuses_what_json_has_no_word_for(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"dice": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_hash_of_parts_depends_on_where_they_part():
+    assert sha256("ab", "c") != sha256("a", "bc")
