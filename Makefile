@@ -8,7 +8,7 @@ TORCH ?= $(shell grep -E '^torch==' constraints.txt)
 TORCH_ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo check test test-fast bench docs wheel clean lock
+.PHONY: help setup demo check test test-fast bench docs notebooks wheel clean lock
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,10 +39,14 @@ test-fast: setup ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 bench: setup ## measure speed as ratios to a baseline in the same run
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -W ignore tests/benchmarks.py
 
 docs: setup ## redraw the figures of the documentation
 	$(BIN)/python -m mpi_unet.sources.phantom_gallery docs/figures
+
+notebooks: demo ## run the notebooks on the result of the demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS),notebooks]"
+	for notebook in notebooks/*.ipynb; do $(BIN)/jupyter execute --output ../runs/{notebook_name}.ipynb $$notebook; done
 
 wheel: setup ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --outdir dist .

@@ -1,0 +1,70 @@
+"""What the documentation says is so: links lead somewhere, commands compose, targets exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from doors import CHECKOUT
+from hydra import compose, initialize_config_dir
+
+from mpi_unet.config import check_plain_keys, config_dir, options
+
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+COMMANDS = sorted(
+    {
+        match.group(1).strip()
+        for page in PAGES
+        for match in re.finditer(r"python -m mpi_unet\.train((?: (?:--?[a-z-]+|[\w.+~]+=[^\s`|]+))+)", page.read_text())
+    }
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_links_and_pictures_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    missing = [to for to in targets if not to.startswith("http") and not (page.parent / to).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" not in command])
+def test_documented_commands_compose(command):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        check_plain_keys(compose("train", overrides=command.split()))
+
+
+def test_there_are_documented_commands():
+    assert len(COMMANDS) >= 4
+
+
+def test_readme_names_every_experiment_that_is_meant_for_users():
+    text = (CHECKOUT / "README.md").read_text()
+    assert not [name for name in options("experiment") if f"`{name}`" not in text and name != "published_image_split"]
+
+
+def test_every_target_of_make_says_what_it_does():
+    said = subprocess.run(["make", "help"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "demo", "check", "test", "bench", "docs", "notebooks"):
+        assert re.search(rf"make {target} +\S", said), f"make help does not explain {target}"
+
+
+def test_first_screen_of_the_readme_has_the_two_commands():
+    first_screen = (CHECKOUT / "README.md").read_text().splitlines()[:20]
+    assert [line.split("#")[0].strip() for line in first_screen if line.startswith("make ")] == [
+        "make demo",
+        "make test",
+    ]
+
+
+def test_tree_names_no_workplace_and_no_registry():
+    words = ["/" + "work/", "/" + "root/", "pyp" + "i.org", "." + "library", "pythonhosted"]
+    files = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    found = [
+        f"{name}: {word}"
+        for name in files.splitlines()
+        if (path := CHECKOUT / name).suffix not in {".png", ".gz"} and path.is_file()
+        for word in words
+        if word in path.read_text(errors="ignore")
+    ]
+    assert not found
