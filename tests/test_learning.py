@@ -274,7 +274,8 @@ def test_every_network_takes_an_odd_size_and_gives_two_logits(name):
 def test_record_goes_on_where_it_stopped_and_overwrites_an_epoch_that_is_run_again(tmp_path):
     path = tmp_path / "metrics.csv"
     record = EpochRecord(path)
-    record.log_metrics({"epoch": 0, "train/loss": 1.0, "lr-AdamW": 0.1})
+    record.log_metrics({"lr-AdamW": 0.1})
+    record.log_metrics({"epoch": 0, "train/loss": 1.0})
     record.log_metrics({"epoch": 1, "train/loss": 0.5, "val/dice": 0.7})
     record.save()
     again = EpochRecord(path)

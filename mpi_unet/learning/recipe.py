@@ -103,6 +103,7 @@ class EpochRecord(Logger):
         super().__init__()
         self.path = path
         self.rows: dict[int, dict[str, float]] = {}
+        self._of_next_row: dict[str, float] = {}
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -129,10 +130,12 @@ class EpochRecord(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Add what is known of an epoch to its row; an epoch that is run again overwrites it."""
-        if "epoch" not in metrics:
+        values = {_column(key): float(value) for key, value in metrics.items()}
+        if "epoch" not in values:  # the learning rate comes at the start of an epoch, without its number
+            self._of_next_row |= values
             return
-        row = self.rows.setdefault(int(metrics["epoch"]), {})
-        row.update({_column(key): float(value) for key, value in metrics.items()})
+        self.rows.setdefault(int(values["epoch"]), {}).update(self._of_next_row | values)
+        self._of_next_row = {}
 
     @rank_zero_only
     def save(self) -> None:
