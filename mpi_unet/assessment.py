@@ -104,14 +104,17 @@ def say_result(run: Run, console: Console) -> None:
     summary = read_json(run.summary)
     metrics, baseline = summary["metrics"], summary["baselines"]["mean_shape"]["metrics"]["dice"]
     design = summary["design"]
-    unit = f"{metrics['dice']['n']} patients" if design["unit"] == "patient" else "patients on BOTH sides of the split"
+    number = metrics["dice"]["n"]
+    unit = f"{number} patient{'s' * (number != 1)}, none seen in training"
+    if design["unit"] != "patient":
+        unit = "with patients on BOTH sides of the split"
     console.print(f"LV Dice {_mean_and_interval(metrics['dice'])}, IoU {_mean_and_interval(metrics['iou'])}; {unit}")
     console.print(
         f"without any network: mean shape of the training patients, Dice {baseline['mean']:.3f}; "
         f"mean over background and LV {metrics['macro_dice']['mean']:.3f}, accuracy {metrics['accuracy']['mean']:.3f}"
     )
-    whose = "simulated" if design["simulated_readers"] else "one reader's"
-    console.print(f"against {whose} outlines ({design['reader']}); agreement between experts was not measured")
+    whose = "simulated outlines" if design["simulated_readers"] else "the outlines of one reader"
+    console.print(f"against {whose} ({design['reader']}); agreement between experts was not measured")
     console.print(str(run.report))
 
 

@@ -31,7 +31,7 @@ from mpi_unet.cohort.table import Cohort
 from mpi_unet.config import plain
 from mpi_unet.errors import ConfigError, SplitError, TrainingError
 from mpi_unet.evaluation.operating import OperatingCounts, write_operating
-from mpi_unet.files import write_json
+from mpi_unet.files import unwritable, write_json
 from mpi_unet.learning.datamodule import FoldData, PreparedCase, Samples
 from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
 from mpi_unet.learning.progress import FoldProgress
@@ -152,6 +152,8 @@ def _run_fold(material: Material, fold: int, folds_left: int) -> None:
         trainer.fit(segmenter, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None
+    except OSError as error:  # a checkpoint that finds no room
+        raise unwritable(folder, error) from error
     if not trainer.is_global_zero:
         return
     load_weights(segmenter, folder / "checkpoints" / "best.ckpt", trainer.strategy.root_device)

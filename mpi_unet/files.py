@@ -33,7 +33,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,7 +45,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # mkstemp gives 0600; results are for the group to read
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,7 +76,8 @@ def sha256(*parts: bytes | str) -> str:
     return digest.hexdigest()
 
 
-def _unwritable(path: Path, error: OSError) -> RunError:
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The error that says that ``path`` cannot be written and what to do."""
     return RunError(
         f"{path} cannot be written: {error.strerror or error}. Everything written so far is whole; free some space or "
         "choose another folder, then give the same command again and it goes on from there"

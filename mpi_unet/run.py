@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpi_unet import __version__
 from mpi_unet.config import plain
 from mpi_unet.errors import RunError, listing
-from mpi_unet.files import read_json, write_json, write_text
+from mpi_unet.files import read_json, unwritable, write_json, write_text
 
 FREE_KEYS = (
     "overwrite",
@@ -127,7 +127,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / ".lock").open("a")
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,7 +249,3 @@ def command_line() -> str:
     door = Path(sys.argv[0]).stem
     words = [word if not any(sign in word for sign in " '\"[]{}") else f"'{word}'" for word in sys.argv[1:]]
     return " ".join([f"python -m mpi_unet.{door}", *words])
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path} cannot be written: {error.strerror or error}; choose another folder with runs_dir=...")

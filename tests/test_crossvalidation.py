@@ -6,13 +6,15 @@ import csv
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import nibabel as nib
 import numpy as np
 import pytest
 from cohort_builders import read_rows, write_rows, write_tiny_cohort
-from doors import TINY, open_door, start_door
+from doors import CHECKOUT, TINY, open_door, start_door
 
 from mpi_unet.cohort.nifti import write_image
 from mpi_unet.cohort.table import Cohort
@@ -282,6 +284,25 @@ def test_loss_that_explodes_names_the_cases(folder, monkeypatch, capfd):
 def test_place_that_cannot_be_written_to(folder, monkeypatch, capfd):
     (folder / "file").write_text("")
     assert "cannot be written" in refused(folder, monkeypatch, capfd, "runs_dir=file")
+
+
+@pytest.mark.parametrize("blocks", [4, 60], ids=["no room for the splits", "no room for a checkpoint"])
+def test_full_disk_stops_with_a_message_and_the_run_goes_on_when_there_is_room(folder, monkeypatch, blocks):
+    """The kernel refuses larger files: blocks of 1024 bytes, and a network whose checkpoint needs more."""
+    words = [*TINY[:2], "model=unet_small", *COHORT, "split.num_folds=3", "name=full"]
+    limited = f"ulimit -f {blocks}; exec {sys.executable} -m mpi_unet.train {' '.join(words)}"
+    answer = subprocess.run(
+        ["bash", "-c", limited],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "cannot be written: File too large" in answer.stderr
+    assert "free some space" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert open_door("train", *words, folder=folder, monkeypatch=monkeypatch) == 0
 
 
 def test_images_divided_without_permission_and_with_it(folder, monkeypatch, capfd):

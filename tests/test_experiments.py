@@ -13,7 +13,7 @@ from mpi_unet.run import Run
 COHORT = ["data=cohort", "data.root=cohort", "data.reader=truth"]
 SCENARIOS = {
     "seed_study": ["holdout_cross_entropy", "holdout_dice", "kfold_cross_entropy", "kfold_dice"],
-    "published_protocol": ["as_published", "by_patient"],
+    "published_protocol": ["as_published", "same_recipe_by_patient", "our_recipe_by_patient"],
 }
 
 
