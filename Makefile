@@ -42,7 +42,7 @@ bench: setup ## measure speed as ratios to a baseline in the same run
 	$(BIN)/python -W ignore tests/benchmarks.py
 
 docs: setup ## redraw the figures of the documentation
-	$(BIN)/python -m mpi_unet.sources.phantom_gallery docs/figures
+	$(BIN)/python docs/figures/phantom.py mosaic
 
 notebooks: demo ## run the notebooks on the result of the demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS),notebooks]"
