@@ -34,7 +34,8 @@ from mpi_unet.evaluation.table import (
     summarize_baselines,
     write_scores,
 )
-from mpi_unet.files import read_json, write_json
+from mpi_unet.files import read_json, waiting_lock, write_json
+from mpi_unet.report.comparison import PUBLISHED
 from mpi_unet.report.page import write_report
 from mpi_unet.run import Run, now
 from mpi_unet.shapes import Mask, SpacingMm
@@ -54,10 +55,12 @@ def open_cohort(data: DictConfig) -> Cohort:
     """
     root: str | Path = data.root
     if "_target_" in data:
+        making = Path(data.get("output") or data.root)
         arguments = {key: value for key, value in plain(data).items() if key not in ("_target_", "reader", "exclude")}
         if data._target_.startswith("mpi_unet.sources.pairs"):
             arguments["reader"] = data.reader
-        root = get_method(data._target_)(**arguments)
+        with waiting_lock(making.parent / f".{making.name}.lock"):  # two commands make one cohort once
+            root = get_method(data._target_)(**arguments)
     return Cohort.open(root, exclude=list(data.exclude))
 
 
@@ -93,10 +96,31 @@ def assess(run: Run, cohort: Cohort) -> None:
             }
             for name, preds in baselines.items():
                 baseline_rows += scorer.rows(case, fold, preds, target, frames, baseline=name)
+    num_frames = sum(len(frames) for _, _, frames in held_out)
     write_scores(run.scores, rows)
     write_scores(run.baselines, baseline_rows)
-    write_json(run.summary, _summary(run, config, cohort, split, rows, baseline_rows))
+    write_json(run.summary, _summary(run, config, cohort, split, rows, baseline_rows, num_frames))
     write_report(run.folder, cohort)
+
+
+def is_assessed_whole(run: Run) -> bool:
+    """Whether summary and report are there and speak of all folds."""
+    return run.report.is_file() and run.summary.is_file() and bool(read_json(run.summary)["complete"])
+
+
+def cohort_of(run: Run) -> Cohort:
+    """The cohort that a run was made with, where it lay then.
+
+    Raises:
+        RunError: It is not there any more.
+    """
+    folder = read_json(run.environment).get("cohort_folder")
+    if folder is None or not Path(folder).is_dir():
+        raise RunError(
+            f"the cohort of {run.folder} was in {folder}, which is not there; give the training command again where "
+            "it is"
+        )
+    return Cohort.open(folder, exclude=list(run.read_config().data.exclude))
 
 
 def say_result(run: Run, console: Console) -> None:
@@ -108,10 +132,13 @@ def say_result(run: Run, console: Console) -> None:
     unit = f"{number} patient{'s' * (number != 1)}, none seen in training"
     if design["unit"] != "patient":
         unit = "with patients on BOTH sides of the split"
+    if not summary["complete"]:
+        done = f"{len(summary['folds'])} of {design['num_folds']} folds"
+        console.print(f"PARTIAL: {done} are done; the figures are those of their patients")
     console.print(f"LV Dice {_mean_and_interval(metrics['dice'])}, IoU {_mean_and_interval(metrics['iou'])}; {unit}")
     console.print(
-        f"without any network: mean shape of the training patients, Dice {baseline['mean']:.3f}; "
-        f"mean over background and LV {metrics['macro_dice']['mean']:.3f}, accuracy {metrics['accuracy']['mean']:.3f}"
+        f"without any network: mean shape of the training patients, Dice {_number(baseline['mean'])}; mean over "
+        f"background and LV {_number(metrics['macro_dice']['mean'])}, accuracy {_number(metrics['accuracy']['mean'])}"
     )
     whose = "simulated outlines" if design["simulated_readers"] else "the outlines of one reader"
     console.print(f"against {whose} ({design['reader']}); agreement between experts was not measured")
@@ -126,11 +153,11 @@ def say_comparison(runs: Mapping[str, Run], page: Path, console: Console) -> Non
     for name, run in runs.items():
         metrics = read_json(run.summary)["metrics"]
         cells = [_mean_and_interval(metrics[key]) for key in ("dice", "iou")]
-        cells += [
-            f"{metrics[key]['mean']:.3f}" for key in ("precision", "recall", "macro_dice", "macro_iou", "accuracy")
-        ]
+        others = ("precision", "recall", "macro_dice", "macro_iou", "accuracy")
+        cells += [_number(metrics[key]["mean"]) for key in others]
         table.add_row(name, *cells)
-    table.add_row("as published (image split)", "-", "-", "-", "-", "0.940", "0.895", "0.989")
+    published = [PUBLISHED[key] for key in ("macro_dice", "macro_iou", "accuracy")]
+    table.add_row("as published (image split)", "-", "-", "-", "-", *published)
     console.print(table)
     console.print(str(page))
 
@@ -168,6 +195,7 @@ def _summary(
     split: Split,
     rows: Sequence[ScoreRow],
     baseline_rows: Sequence[ScoreRow],
+    num_frames: int,
 ) -> dict[str, Any]:
     done = [fold for fold in range(len(split.folds)) if run.is_fold_done(fold)]
     facts = {fold: read_json(run.fold(fold) / "fold.json") for fold in done}
@@ -184,7 +212,7 @@ def _summary(
             "num_folds": len(split.folds),
             "n_patients": len({row.patient_id for row in rows}),
             "n_cases": len(scored),
-            "n_frames": sum(case.num_frames() for case in cohort.cases if case.case_id in scored),
+            "n_frames": num_frames,
             "cohort": cohort.name,
             "cohort_patients": len(cohort.patients),
             "reader": config.data.reader,
@@ -208,7 +236,6 @@ def _summary(
         "baselines": summarize_baselines(baseline_rows, BASELINES),
         "operating": _operating(run, done, config.prediction.threshold),
         "as_published": _as_published(facts),
-        "warnings": [],
     }
 
 
@@ -270,7 +297,9 @@ def _training_masks(cohort: Cohort, split: Split, fold: int, reader: str) -> tup
 
 def _refuse_missing_predictions(run: Run, held_out: Sequence[tuple[int, Case, list[int]]]) -> None:
     missing = [case.case_id for _, case, _ in held_out if not run.prediction(case.case_id).is_file()]
-    if missing or not held_out:
+    if not held_out:
+        raise RunError(f"no fold of {run.folder} is done yet; give the training command again, it goes on")
+    if missing:
         raise RunError(
             f"{run.folder} lacks the predictions of {len(missing)} cases:\n{listing(missing)}\n"
             "Remove fold.json of their folds and give the training command again to make them"
@@ -295,6 +324,10 @@ def _common_spacing(cohort: Cohort) -> list[float] | None:
 
 def _last_part(target: DictConfig) -> str:
     return str(target["_target_"]).rpartition(".")[2]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _mean_and_interval(metric: Mapping[str, Any]) -> str:

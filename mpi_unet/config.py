@@ -49,10 +49,21 @@ PLAIN_KEYS: dict[str, tuple[type, ...]] = {
     "prediction.probabilities": (bool,),
     "prediction.batch_size": (int,),
     "evaluation.tolerance_mm": (float, int, type(None)),
-    "evaluation.num_overlays": (int,),
     "scenarios": (dict, type(None)),
 }
 """Keys that our own plans read, with the types that they accept; everything else is an argument of a target."""
+
+LEAST_VALUES = {
+    "seed": 0,
+    "loader.batch_size": 1,
+    "loader.num_workers": 0,
+    "prediction.batch_size": 1,
+    "trainer.max_epochs": 1,
+}
+"""Numbers that cannot be smaller."""
+
+PLAIN_SECTIONS = ("loader", "prediction", "evaluation")
+"""Sections that hold plain keys only."""
 
 # Keys beside the arguments of a target, read by the plan that builds it.
 _BESIDE_ARGUMENTS = {"data": {"reader", "exclude"}, "split": {"fold", "allow_leakage"}}
@@ -125,21 +136,45 @@ def one_message(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
 _kept_error: list[BaseException] = []
 
 
+def check_missing(config: DictConfig) -> None:
+    """Refuse a configuration in which a key that only the user can know is not given.
+
+    Raises:
+        ConfigError: Names each such key and what to do.
+    """
+    _raise_all(
+        [
+            f"{key} must be given: {MISSING_REMEDIES.get(key, f'add {key}=...')}"
+            for key in OmegaConf.missing_keys(config)
+        ]
+    )
+
+
 def check_plain_keys(config: DictConfig) -> None:
     """Refuse keys of our own that are missing or have the wrong type, all at once, without importing torch.
 
     Raises:
         ConfigError: Names each key, the value it has and the type that it needs.
     """
-    problems = [
-        f"{key} must be given: {MISSING_REMEDIES.get(key, f'add {key}=...')}" for key in OmegaConf.missing_keys(config)
-    ]
-    _raise_all(problems)
+    check_missing(config)
+    problems = []
     for key, accepted in PLAIN_KEYS.items():
         value = OmegaConf.select(config, key)
         plain = OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig) else value
         if not _is_one_of(plain, accepted):
             problems.append(f"{key} is {plain!r}, expected {_type_names(accepted)}")
+    problems += [
+        f"{key}={OmegaConf.select(config, key)} is less than {least}"
+        for key, least in LEAST_VALUES.items()
+        if _is_one_of(OmegaConf.select(config, key), (int,)) and OmegaConf.select(config, key) < least
+    ]
+    for section in PLAIN_SECTIONS:
+        known = [key.removeprefix(f"{section}.") for key in PLAIN_KEYS if key.startswith(f"{section}.")]
+        problems += [
+            f"{section}.{key}: there is no such key{nearest(str(key), known)}"
+            for key in config[section]
+            if key not in known
+        ]
     for key in ("data", "split"):
         if "_target_" in config[key]:
             problems += target_problems(key, config[key])

@@ -23,15 +23,15 @@ from monai.transforms import Compose
 from omegaconf import DictConfig
 from rich.console import Console
 
-from mpi_unet.assessment import assess, open_cohort
+from mpi_unet.assessment import assess, is_assessed_whole, open_cohort
 from mpi_unet.cohort.leakage import audit, find_leaks
-from mpi_unet.cohort.nifti import read_mask, write_image, write_mask
+from mpi_unet.cohort.nifti import read_image, write_image, write_mask
 from mpi_unet.cohort.splits import Side, Split
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.config import plain
-from mpi_unet.errors import ConfigError, SplitError, TrainingError
+from mpi_unet.errors import BusyError, ConfigError, SplitError, TrainingError
 from mpi_unet.evaluation.operating import OperatingCounts, write_operating
-from mpi_unet.files import unwritable, write_json
+from mpi_unet.files import write_json
 from mpi_unet.learning.datamodule import FoldData, PreparedCase, Samples
 from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
 from mpi_unet.learning.progress import FoldProgress
@@ -101,22 +101,38 @@ def cross_validate(config: DictConfig, run: Run, console: Console) -> bool:
     split = _frozen_split(config, run, cohort, fingerprint)
     folds = _wanted_folds(config, split)
     waiting = [fold for fold in folds if not run.is_fold_done(fold)]
+    busy = []
     if waiting:
         if is_main_process():
-            note_in_environment(run, device=_device_name(config), cohort_fingerprint=fingerprint)
+            note_in_environment(
+                run,
+                device=_device_name(config),
+                cohort_fingerprint=fingerprint,
+                cohort_folder=str(cohort.root.resolve()),
+            )
         material = _material(config, run, cohort, split, console)
         for position, fold in enumerate(waiting):
-            with run.fold_lock(fold) if is_main_process() else nullcontext():
-                _run_fold(material, fold, folds_left=len(waiting) - position - 1)
+            try:
+                with run.fold_lock(fold) if is_main_process() else nullcontext():
+                    if not run.is_fold_done(fold):  # by another process, since we looked
+                        _run_fold(material, fold, folds_left=len(waiting) - position - 1)
+            except BusyError as error:
+                if len(waiting) == 1:
+                    raise
+                busy.append(fold)
+                console.print(f"fold {fold + 1} of {len(split.folds)}  left to the other process: {error}")
     if not is_main_process():
         return False
     missing = [fold for fold in range(len(split.folds)) if not run.is_fold_done(fold)]
     if missing:
         console.print(f"Folds still to be run in {run.folder}: {', '.join(map(str, missing))}", highlight=False)
         return False
-    if waiting or not run.report.is_file():
+    with run.lock():
+        is_assessed = is_assessed_whole(run)
+    if not is_assessed:
         note_in_environment(run, finished=now())
-        assess(run, cohort)
+        with run.lock():
+            assess(run, cohort)
     return True
 
 
@@ -143,7 +159,7 @@ def _run_fold(material: Material, fold: int, folds_left: int) -> None:
         _trainer_maker(config),
         folder,
         callbacks={name: instantiate(callback) for name, callback in config.trainer.callbacks.items()},
-        loggers={name: instantiate(logger) for name, logger in config.logger.items()},
+        loggers={str(name): _fold_logger(logger, fold) for name, logger in config.logger.items()},
         progress=FoldProgress(fold, len(material.split.folds), folds_left, material.console),
         seed=material.fold_seed(fold),
     )
@@ -152,8 +168,6 @@ def _run_fold(material: Material, fold: int, folds_left: int) -> None:
         trainer.fit(segmenter, data, ckpt_path=last if last.is_file() else None, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None
-    except OSError as error:  # a checkpoint that finds no room
-        raise unwritable(folder, error) from error
     if not trainer.is_global_zero:
         return
     load_weights(segmenter, folder / "checkpoints" / "best.ckpt", trainer.strategy.root_device)
@@ -189,14 +203,16 @@ def _predict(material: Material, fold: int, segmenter: Segmenter) -> None:
         counts[case.patient_id] = counts[case.patient_id] + of_case if case.patient_id in counts else of_case
         is_volume = material.cohort.domain != "projection"
         affine = case.read_image().affine
-        path = run.prediction(case.case_id)
-        mask = read_mask(path) if path.is_file() and len(frames) < len(target) else np.zeros_like(target)
-        mask[frames] = probability >= prediction.threshold
-        write_mask(path, mask, affine, is_distance_z=is_volume)
-        if prediction.probabilities:
-            whole = np.zeros(target.shape, np.float32)
+        whole = np.zeros(target.shape, np.float32)
+        path = run.probability(case.case_id)
+        with run.lock():  # where images are divided, several folds hold frames of one case
+            if len(frames) < len(target) and path.is_file():
+                whole = read_image(path).array
             whole[frames] = probability
-            write_image(run.probability(case.case_id), whole, affine, is_distance_z=is_volume)
+            if prediction.probabilities or len(frames) < len(target):
+                write_image(path, whole, affine, is_distance_z=is_volume)
+            mask = whole >= prediction.threshold
+            write_mask(run.prediction(case.case_id), mask, affine, is_distance_z=is_volume)
     write_operating(run.fold(fold) / "operating.csv", counts)
 
 
@@ -239,7 +255,7 @@ def _wanted_folds(config: DictConfig, split: Split) -> list[int]:
 
 
 def _check_network_size(config: DictConfig, cohort: Cohort) -> None:
-    if cohort.label and int(config.model.get("out_channels", 2)) != 2:
+    if int(config.model.get("out_channels", 2)) != 2:
         raise ConfigError(
             f"model.out_channels is {config.model.out_channels}, expected 2: background and {cohort.label}"
         )
@@ -254,6 +270,12 @@ def _segmenter(config: DictConfig, num_cases: int) -> Segmenter:
         num_val_cases=num_cases,
         divisor=total_stride(plain(config.model)),
     )
+
+
+def _fold_logger(config: DictConfig, fold: int) -> Any:
+    """A logger of ``conf/logger`` whose records say which fold they are of."""
+    name_of_fold = {"TensorBoardLogger": "version", "MLFlowLogger": "run_name"}.get(config._target_.rpartition(".")[2])
+    return instantiate(config, **({name_of_fold: f"fold_{fold}"} if name_of_fold else {}))
 
 
 def _trainer_maker(config: DictConfig) -> Callable[..., pl.Trainer]:

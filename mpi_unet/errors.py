@@ -31,6 +31,10 @@ class RunError(MpiUnetError):
     """A run folder cannot be written, read or continued."""
 
 
+class BusyError(RunError):
+    """Another process is at work on the same thing."""
+
+
 class TrainingError(MpiUnetError):
     """Training cannot go on."""
 

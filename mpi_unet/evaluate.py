@@ -5,22 +5,25 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from mpi_unet.config import config_dir, door, one_message
+from mpi_unet.config import check_missing, config_dir, door, one_message
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="evaluate")
 @one_message
 def task(config: DictConfig) -> None:
     """Check what is asked for, then do it."""
+    check_missing(config)
     from pathlib import Path
 
     from rich.console import Console
 
-    from mpi_unet.assessment import assess, open_cohort, say_result
+    from mpi_unet.assessment import assess, cohort_of, say_result
     from mpi_unet.run import Run
 
-    run = Run(Path(config.run))
-    assess(run, open_cohort(run.read_config().data))
+    run = Run(Path(str(config.run)))
+    run.read_config()
+    with run.lock():
+        assess(run, cohort_of(run))
     say_result(run, Console(soft_wrap=True))
 
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,17 +25,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpi_unet import __version__
 from mpi_unet.config import plain
-from mpi_unet.errors import RunError, listing
-from mpi_unet.files import read_json, unwritable, write_json, write_text
+from mpi_unet.errors import BusyError, RunError, listing
+from mpi_unet.files import read_json, unwritable, waiting_lock, write_json, write_text
 
 FREE_KEYS = (
+    "name",
+    "runs_dir",
     "overwrite",
     "split.fold",
     "loader.num_workers",
     "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
     "logger",
     "hydra",
 )
@@ -116,6 +115,12 @@ class Run:
         return config
 
     @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Wait until no other process writes what all folds share; the lock lies beside the folder, not in it."""
+        with waiting_lock(self.folder.parent / f".{self.folder.name}.lock"):
+            yield
+
+    @contextmanager
     def fold_lock(self, fold: int) -> Iterator[None]:
         """Keep other processes out of a fold while it is worked on; the system lets go of it when this one dies.
 
@@ -132,44 +137,60 @@ class Run:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunError(
+                raise BusyError(
                     f"{folder} is being worked on by another process; wait for it, or run another fold with "
                     "split.fold=..."
                 ) from None
             yield
 
 
-def enter_run(config: DictConfig, overrides: list[str], command: str) -> Run:
+def enter_run(config: DictConfig, overrides: list[str], command: str, *, may_overwrite: bool = True) -> Run:
     """Begin a run, or go on with the one that the same recipe left behind.
 
     Args:
         config: Composed configuration, already checked; ``runs_dir`` and ``name`` say where the run is.
         overrides: What the user gave on the command line, for the record.
         command: The whole command line, for the record.
+        may_overwrite: False in processes that help another one, which has thrown the old run away already.
 
     Raises:
-        RunError: The folder was made by another recipe, holds something else, or cannot be written to.
+        RunError: The folder was made by another recipe, holds something else, is in use, or cannot be written to.
     """
     run = Run(Path(config.runs_dir) / config.name)
-    recipe = plain(config)
-    if config.overwrite and run.config.is_file():
-        shutil.rmtree(run.folder)
-    if run.config.is_file():
-        _refuse_other_recipe(run, recipe)
-        return run
-    if run.folder.is_dir() and any(run.folder.iterdir()):
-        raise RunError(
-            f"{run.folder} is not empty and is no run of mpi_unet; choose another place with name=... or runs_dir=..."
-        )
-    write_text(run.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
-    write_json(run.environment, _environment(config.seed, command))
-    write_text(run.config, OmegaConf.to_yaml(config, resolve=True))  # last: its presence makes the folder a run
+    environment = _environment(config.seed, command)
+    with run.lock():
+        if config.overwrite and may_overwrite and run.config.is_file():
+            _throw_away(run)
+        if run.config.is_file():
+            _refuse_other_recipe(run, plain(config))
+            return run
+        foreign = [path.name for path in run.folder.iterdir()] if run.folder.is_dir() else []
+        if set(foreign) - {".hydra", run.environment.name}:  # these two alone: a start that was killed
+            raise RunError(
+                f"{run.folder} is not empty and is no run of mpi_unet; choose another place with name=... or "
+                "runs_dir=..."
+            )
+        write_text(run.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        write_json(run.environment, environment)
+        write_text(run.config, OmegaConf.to_yaml(config, resolve=True))  # last: its presence makes the folder a run
     return run
+
+
+def _throw_away(run: Run) -> None:
+    """Remove a run that nobody works on; by renaming first, so that no half of it can be taken for a run."""
+    with ExitStack() as held:
+        for folder in sorted(run.folder.glob("fold_*")):
+            held.enter_context(run.fold_lock(int(folder.name.removeprefix("fold_"))))
+        old = run.folder.with_name(f".old-{run.folder.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        run.folder.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def note_in_environment(run: Run, **facts: Any) -> None:
     """Add facts to ``environment.json``."""
-    write_json(run.environment, read_json(run.environment) | facts)
+    with run.lock():
+        write_json(run.environment, read_json(run.environment) | facts)
 
 
 def now() -> str:

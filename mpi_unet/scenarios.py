@@ -25,6 +25,9 @@ from mpi_unet.errors import ConfigError
 from mpi_unet.report.comparison import write_comparison
 from mpi_unet.run import Run, command_line, enter_run
 
+DEFINING_KEYS = ("split", "split.unit", "split.allow_leakage", "loss", "transforms", "loader.augment_validation")
+"""What tells one scenario from another; everything else may be given for all of them."""
+
 
 def train(config: DictConfig) -> None:
     """Run what the configuration asks for and say where the results are.
@@ -48,7 +51,7 @@ def train(config: DictConfig) -> None:
 
 
 def _train_one(config: DictConfig, overrides: Sequence[str], console: Console) -> tuple[Run, bool]:
-    run = enter_run(config, list(overrides), command_line())
+    run = enter_run(config, list(overrides), command_line(), may_overwrite=is_main_process())
     with _log_kept_in(run.folder):
         return run, cross_validate(config, run, console)
 
@@ -78,7 +81,7 @@ def _train_scenarios(config: DictConfig, overrides: Sequence[str], console: Cons
 
 def _refuse_clash(scenario: str, own: Sequence[str], given: Sequence[str]) -> None:
     """A scenario is defined by its own keys; changing one of them for all would make its name a lie."""
-    decided = {"split", "loss", "transforms", *(word.split("=")[0] for word in own)}
+    decided = set(DEFINING_KEYS) | {word.split("=")[0] for word in own}
     changed = [word for word in given if word.split("=")[0].lstrip("+~") in decided]
     if changed:
         raise ConfigError(

@@ -27,6 +27,9 @@ WRONG_WORDS = {
     "split.allow_leakage=true": ("goes with split.unit=image only", "leave it out"),
     "prediction.threshold=0.1234": ("prediction.threshold is 0.1234", "multiple of 0.005"),
     "split.fold=first": ("split.fold is 'first'", "expected int or null"),
+    "seed=-1": ("seed=-1 is less than 0",),
+    "loader.batch_size=0": ("loader.batch_size=0 is less than 1",),
+    "+loader.bach_size=4": ("loader.bach_size: there is no such key", "did you mean 'batch_size'?"),
 }
 
 

@@ -209,6 +209,69 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(folder, monkeypa
     assert numbers(folder / "runs" / "stopped") == numbers(folder / "runs" / "whole")
 
 
+def started_and_killed(folder, words, epochs):
+    """Start a training and kill it when fold 0 has so many epochs behind it."""
+    process = start_door("train", *words, folder=folder)
+    metrics = folder / "runs/stopped/fold_0/metrics.csv"
+    deadline = time.monotonic() + 240
+    while not (metrics.is_file() and len(metrics.read_text().splitlines()) > epochs):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_moved_run_goes_on_with_its_best_checkpoint(folder, monkeypatch):
+    words = [*TINY[:1], "model=unet_small", "trainer.max_epochs=12", *COHORT, "split=holdout", "name=stopped"]
+    started_and_killed(folder, words, 5)
+    (folder / "elsewhere").mkdir()
+    (folder / "cohort").rename(folder / "elsewhere" / "cohort")
+    (folder / "runs").rename(folder / "elsewhere" / "runs")
+    assert open_door("train", *words, folder=folder / "elsewhere", monkeypatch=monkeypatch) == 0
+    write_tiny_cohort(folder / "cohort", 6)
+    whole = [word.replace("stopped", "whole") for word in words]
+    assert open_door("train", *whole, folder=folder, monkeypatch=monkeypatch) == 0
+    assert numbers(folder / "elsewhere/runs/stopped") == numbers(folder / "runs/whole")
+
+
+def test_fold_that_stopped_early_stays_stopped(folder, monkeypatch):
+    words = [*TINY[:1], "model=unet_small", "trainer.max_epochs=30", *COHORT, "split=holdout"]
+    words += ["trainer.callbacks.early_stopping.patience=2", "trainer.callbacks.early_stopping.min_delta=1"]
+    assert open_door("train", *words, folder=folder, monkeypatch=monkeypatch) == 0
+    run = folder / "runs" / "train"
+    before = numbers(run)
+    assert len(before[0][0]) == 3, "one epoch, and two without the improvement asked for"
+    (run / "fold_0" / "fold.json").unlink()  # as if killed while predicting
+    assert open_door("train", *words, folder=folder, monkeypatch=monkeypatch) == 0
+    assert numbers(run) == before
+
+
+def test_newest_epoch_is_what_a_run_goes_on_from(finished):
+    import torch
+
+    folder = finished[0] / "runs/train/fold_0"
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == int(table(folder / "metrics.csv")[-1]["epoch"])
+
+
+def test_partial_report_is_not_passed_off_as_the_whole(folder, monkeypatch, capfd):
+    assert train(folder, monkeypatch, "split.fold=0") == 0
+    assert open_door("evaluate", "run=runs/train", folder=folder, monkeypatch=monkeypatch) == 0
+    assert "1 of 3 folds" in capfd.readouterr().out
+    assert train(folder, monkeypatch) == 0
+    assert read_json(folder / "runs/train/summary.json")["complete"]
+    assert "6 patients" in capfd.readouterr().out
+
+
+def test_evaluate_before_any_fold_is_done(folder, monkeypatch, capfd):
+    assert train(folder, monkeypatch, "split.fold=0") == 0
+    (folder / "runs/train/fold_0/fold.json").unlink()
+    assert open_door("evaluate", "run=runs/train", folder=folder, monkeypatch=monkeypatch) == 2
+    assert "no fold of runs/train is done yet" in capfd.readouterr().err
+
+
 # --- what is refused ---
 
 
@@ -323,6 +386,7 @@ def test_images_divided_into_folds_score_each_case_once(folder, monkeypatch):
     run = folder / "runs" / "train"
     rows = [row for row in table(run / "scores.csv") if row["metric"] == "dice"]
     assert len(rows) == len({row["case_id"] for row in rows}) == 6
+    assert read_json(run / "summary.json")["design"]["n_frames"] == 24
     frames = [unit for fold in read_json(run / "splits.json")["folds"] for unit in fold["test"]]
     assert len(frames) == len(set(frames)) == 24
     assert read_json(run / "summary.json")["metrics"]["dice"]["n"] == 6

@@ -17,6 +17,27 @@ SCENARIOS = {
 }
 
 
+RECIPES = {  # split, unit, loss, intensities
+    "quickstart": ("kfold", "patient", "DiceCELoss", "ScaleIntensityRangePercentilesd"),
+    "kfold_dice": ("kfold", "patient", "DiceLoss", "ScaleIntensityRangePercentilesd"),
+    "kfold_cross_entropy": ("kfold", "patient", "CrossEntropy", "ScaleIntensityRangePercentilesd"),
+    "holdout_dice": ("holdout", "patient", "DiceLoss", "ScaleIntensityRangePercentilesd"),
+    "holdout_cross_entropy": ("holdout", "patient", "CrossEntropy", "ScaleIntensityRangePercentilesd"),
+    "published_image_split": ("holdout", "image", "DoubleSoftmaxCrossEntropy", "ScaleIntensityd"),
+    "as_published": ("holdout", "image", "DoubleSoftmaxCrossEntropy", "ScaleIntensityd"),
+    "same_recipe_by_patient": ("kfold", "patient", "DoubleSoftmaxCrossEntropy", "ScaleIntensityd"),
+    "our_recipe_by_patient": ("kfold", "patient", "CrossEntropy", "ScaleIntensityRangePercentilesd"),
+}
+
+
+def recipe_of(folder):
+    """What a run really was, from its own record."""
+    design, run = read_json(folder / "summary.json")["design"], Run(folder)
+    intensity = run.read_config().transforms.deterministic.intensity["_target_"].rpartition(".")[2]
+    assert design["leakage_allowed"] == (design["unit"] == "image")
+    return design["split"], design["unit"], design["loss"], intensity
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments")
@@ -29,10 +50,7 @@ def test_every_experiment_trains(experiment, folder, monkeypatch, capfd):
     words = [f"experiment={experiment}", *COHORT, *TINY]
     assert open_door("train", *words, folder=folder, monkeypatch=monkeypatch) == 0
     assert capfd.readouterr().out.splitlines()[-1] == f"runs/{experiment}/report.html"
-    design = read_json(Run(folder / "runs" / experiment).summary)["design"]
-    assert design["leakage_allowed"] == (experiment == "published_image_split")
-    if "fold" in experiment:
-        assert design["split"] == experiment.split("_")[0].replace("holdout", "holdout")
+    assert recipe_of(folder / "runs" / experiment) == RECIPES[experiment]
 
 
 @pytest.mark.slow
@@ -47,6 +65,7 @@ def test_every_study_runs_its_scenarios_and_compares_them(experiment, folder, mo
         assert (folder / "runs" / experiment / scenario / "report.html").is_file()
         assert f'href="{scenario}/report.html"' in text
         assert scenario in said
+        assert recipe_of(folder / "runs" / experiment / scenario) == RECIPES[scenario]
     assert "0.989" in said, "the published figures stand beside ours"
     assert open_door("train", *words, folder=folder, monkeypatch=monkeypatch) == 0
 
@@ -81,7 +100,7 @@ def test_sweep_runs_one_recipe_after_another(folder, monkeypatch):
 @pytest.mark.parametrize(
     "words",
     [
-        ["model=unet_3d", "loader.batch_size=2", "model.channels=[4,8]", "model.strides=[2]"],
+        ["model=unet_3d", "transforms=volumes", "loader.batch_size=2", "model.channels=[4,8]", "model.strides=[2]"],
         ["model=attention_unet", "model.channels=[4,8]", "model.strides=[2]"],
         ["model=segresnet", "model.init_filters=8", "model.blocks_down=[1,1]", "model.blocks_up=[1]"],
         ["optimizer=sgd", "scheduler=polynomial", "model=unet_small"],
@@ -94,6 +113,15 @@ def test_every_option_trains(words, tmp_path, monkeypatch):
     words = ["trainer=cpu", "debug=one_batch", "split=holdout", "data.reader=truth", *COHORT[:2], *words]
     assert open_door("train", *words, folder=tmp_path, monkeypatch=monkeypatch) == 0
     assert (tmp_path / "runs" / "train" / "report.html").is_file()
+
+
+def test_network_that_outlines_nothing_is_reported(folder, monkeypatch, capfd):
+    """Precision is undefined then, and must not stop a study at its last line."""
+    words = ["experiment=seed_study", "name=nothing", "prediction.threshold=0.995", *COHORT, *TINY]
+    assert open_door("train", *words, folder=folder, monkeypatch=monkeypatch) == 0
+    said = capfd.readouterr().out
+    assert "undefined" in said
+    assert said.splitlines()[-1] == "runs/nothing/report.html"
 
 
 @pytest.mark.slow

@@ -131,6 +131,32 @@ def test_transform_that_gives_nan_is_refused():
         prepared_case(broken, -np.ones((2, 4, 4), np.float32), np.zeros((2, 4, 4), bool), "P1")
 
 
+@pytest.mark.parametrize("name", ["standard", "projections"])
+def test_augmentation_shifts_and_scales_both_axes(name):
+    """A scalar range would move the first axis only: MONAI's convention, easily overlooked."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=[f"transforms={name}"]).transforms.random
+    affine = composed({"affine": instantiate(config.affine, _convert_="all", prob=1.0, rotate_range=0.0)})
+    disk = torch.zeros(1, 41, 41)
+    disk[:, 15:26, 15:26] = 1
+    centers = []
+    for seed in range(20):
+        _, label = augmented(affine, disk, disk.to(torch.uint8), seed)
+        centers.append(label[0].nonzero().double().mean(0).tolist())
+    assert (np.std(centers, axis=0) > 1.0).all()
+
+
+def test_three_dimensional_augmentation_keeps_to_the_plane():
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=["transforms=volumes"]).transforms.random
+    affine = composed({"affine": instantiate(config.affine, _convert_="all", prob=1.0, translate_range=[0, 4, 4])})
+    volume = torch.zeros(1, 9, 33, 33)
+    volume[:, 4, 12:21, 12:21] = 1
+    for seed in range(5):
+        moved, _ = augmented(affine, volume, volume.to(torch.uint8), seed)
+        assert moved[0, [0, 1, 2, 6, 7, 8]].abs().max() < 1e-4
+
+
 # --- samples ---
 
 

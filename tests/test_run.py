@@ -41,7 +41,7 @@ def test_run_records_recipe_versions_and_command(tmp_path):
 
 def test_same_recipe_goes_on_and_keys_of_place_may_differ(tmp_path):
     enter_run(recipe(tmp_path), [], "")
-    enter_run(recipe(tmp_path, split={"fold": 2}, trainer={"devices": 4}), [], "")
+    enter_run(recipe(tmp_path, split={"fold": 2}, trainer={"accelerator": "gpu"}), [], "")
 
 
 def test_other_recipe_is_refused_with_every_key_that_differs(tmp_path):
@@ -58,6 +58,45 @@ def test_overwrite_throws_the_old_run_away(tmp_path):
     enter_run(recipe(tmp_path, seed=2, overwrite=True), [], "")
     assert not run.scores.exists()
     assert run.read_config().seed == 2
+
+
+def test_start_that_was_killed_before_the_recipe_was_written_begins_again(tmp_path):
+    whole = enter_run(recipe(tmp_path), [], "")
+    whole.config.unlink()
+    assert enter_run(recipe(tmp_path), [], "").config.is_file()
+    whole.config.unlink()
+    whole.environment.unlink()
+    assert enter_run(recipe(tmp_path, overwrite=True), [], "").config.is_file()
+
+
+def test_run_in_use_is_not_thrown_away(tmp_path):
+    run = enter_run(recipe(tmp_path), [], "")
+    with run.fold_lock(1), pytest.raises(RunError, match="is being worked on by another process"):
+        enter_run(recipe(tmp_path, overwrite=True), [], "")
+    assert run.config.is_file()
+
+
+def test_helping_process_does_not_throw_the_run_away(tmp_path):
+    run = enter_run(recipe(tmp_path), [], "")
+    write_text(run.scores, "new")
+    enter_run(recipe(tmp_path, overwrite=True), [], "", may_overwrite=False)
+    assert run.scores.read_text() == "new"
+
+
+@pytest.mark.slow
+def test_many_processes_enter_one_run_at_once(tmp_path):
+    code = f"""
+        from omegaconf import OmegaConf
+        from mpi_unet.run import enter_run, note_in_environment
+        import sys
+        config = OmegaConf.create({{"name": "a", "runs_dir": {str(tmp_path)!r}, "overwrite": False, "seed": 1}})
+        note_in_environment(enter_run(config, [], ""), **{{"fact_" + sys.argv[1]: 1}})
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    processes = [subprocess.Popen([*command, str(number)], cwd=CHECKOUT) for number in range(6)]
+    assert [process.wait(60) for process in processes] == [0] * 6
+    facts = [key for key in read_json(tmp_path / "a" / "environment.json") if key.startswith("fact_")]
+    assert len(facts) == 6, "no fact of a parallel fold is lost"
 
 
 def test_overwrite_does_not_touch_a_folder_that_is_no_run(tmp_path):

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import DummyExperiment, Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
-from mpi_unet.files import write_text
+from mpi_unet.files import whole_file, write_text
 
 EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_dice", "learning_rate", "seconds")
 
@@ -44,7 +46,15 @@ def fold_trainer(
     """
     return make_trainer(
         default_root_dir=folder,  # one folder a fold, or Lightning's cluster checkpoints of two folds meet
-        callbacks=[*callbacks.values(), EpochSeeds(seed), Seconds(), progress, best_and_last(folder / "checkpoints")],
+        callbacks=[
+            *callbacks.values(),
+            EpochSeeds(seed),
+            Seconds(),
+            StaysStopped(),
+            progress,
+            *best_and_last(folder / "checkpoints"),
+        ],
+        plugins=[WholeCheckpoints()],
         logger=[EpochRecord(folder / "metrics.csv"), *loggers.values()],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -54,18 +64,46 @@ def fold_trainer(
     )
 
 
-def best_and_last(folder: Path) -> ModelCheckpoint:
-    """Keep the checkpoint with the best validation Dice of the LV, and the newest one to go on from."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="val/dice",
-        mode="max",
-        save_top_k=1,
-        save_last=True,
-        enable_version_counter=False,
-        auto_insert_metric_name=False,
-    )
+def best_and_last(folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """Keep the checkpoint with the best validation Dice of the LV, and that of the newest epoch to go on from."""
+    best = Checkpoint(dirpath=folder, filename="best", monitor="val/dice", mode="max", enable_version_counter=False)
+    last = Checkpoint(dirpath=folder, filename="last", enable_version_counter=False)
+    return best, last
+
+
+class Checkpoint(ModelCheckpoint):
+    """A checkpoint that remembers what it kept also when the run folder has moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of a fold that goes on; Lightning would forget the best epoch under another path."""
+        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+        kept = state_dict.get("best_k_models", {})
+        super().load_state_dict(
+            state_dict
+            | {
+                "dirpath": now,
+                "best_k_models": {path.replace(before, now, 1): score for path, score in kept.items()},
+                **{
+                    key: str(state_dict.get(key, "")).replace(before, now, 1)
+                    for key in ("best_model_path", "kth_best_model_path", "last_model_path")
+                },
+            }
+        )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, in the folder where it belongs."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save.
+
+        Raises:
+            RunError: There is no room.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content.getvalue())
 
 
 class EpochSeeds(Callback):
@@ -78,6 +116,15 @@ class EpochSeeds(Callback):
         """Seed."""
         sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
         pl.seed_everything(int(sequence.generate_state(1)[0]), verbose=False)
+
+
+class StaysStopped(Callback):
+    """Keeps a fold that had stopped early from training on when its run goes on."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again."""
+        if any(stop.wait_count >= stop.patience for stop in trainer.early_stopping_callbacks):
+            trainer.should_stop = True
 
 
 class Seconds(Callback):
