@@ -7,6 +7,7 @@ An experiment with ``scenarios`` is a table of named lists of overrides. Each sc
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from mpi_unet.errors import ConfigError
 from mpi_unet.report.comparison import write_comparison
 from mpi_unet.run import Run, command_line, enter_run
 
+FILE_WIDTH = 160
+"""Characters in a line where the output goes to a file or a pipe, so that the table of scenarios is not squeezed."""
+
 DEFINING_KEYS = ("split", "split.unit", "split.allow_leakage", "loss", "transforms", "loader.augment_validation")
 """What tells one scenario from another; everything else may be given for all of them."""
 
@@ -40,7 +44,7 @@ def train(config: DictConfig) -> None:
     """
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
     _refuse_sweep_of_distributed(config)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     if config.scenarios:
         _train_scenarios(config, overrides, console)
         return

@@ -109,7 +109,7 @@ def test_folder_without_cohort_json(tmp_path: Path):
 def test_schema_that_is_not_understood(tiny_root: Path, version: object):
     edit_metadata(tiny_root, schema_version=version)
     said = "missing" if version is ... else version
-    with pytest.raises(CohortError, match=f"schema_version is {said}; this mpi_unet reads 1.0.0; .*prepare"):
+    with pytest.raises(CohortError, match=f"schema_version is {said}; this mpi_unet reads 1.0.0; .*from its source"):
         Cohort.open(tiny_root)
 
 

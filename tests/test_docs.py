@@ -58,7 +58,7 @@ def test_first_screen_of_the_readme_has_the_two_commands():
 
 
 def test_tree_names_no_workplace_and_no_registry():
-    words = ["/" + "work/", "/" + "root/", "pyp" + "i.org", "." + "library", "pythonhosted"]
+    words = ["/" + "work/", "/" + "root/", "pyp" + "i.org", "." + "library", "python" + "hosted"]
     files = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
     found = [
         f"{name}: {word}"

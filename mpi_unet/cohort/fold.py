@@ -2,7 +2,7 @@
 
 A *unit* is what was drawn: a patient, always, except where the published protocol is repeated, which drew single
 images (unit ``image``; a unit is then ``<case_id>#<frame>`` with frames counted from 0). A *fold* puts every unit on
-one *side*: ``train``, ``val`` (chooses the epoch and the threshold) or ``test`` (is looked at once, at the end).
+one *side*: ``train``, ``val`` (chooses the epoch) or ``test`` (is looked at once, at the end).
 """
 
 from __future__ import annotations

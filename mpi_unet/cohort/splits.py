@@ -36,7 +36,7 @@ def kfold_split(
     """Divide a cohort so that every patient is tested exactly once.
 
     Folds differ by one patient at most, and so does each stratum's share in them. Within the training part of a fold,
-    ``val_fraction`` of the patients (at least one) are set aside to choose the epoch and the threshold.
+    ``val_fraction`` of the patients (at least one) are set aside to choose the epoch.
 
     Args:
         cohort: The cohort.
@@ -88,7 +88,7 @@ def holdout_split(
     Args:
         cohort: The cohort.
         train: Part of the patients that trains.
-        val: Part that chooses the epoch and the threshold.
+        val: Part that chooses the epoch.
         test: Part that is tested. The three are positive and sum to 1; each side gets at least one patient.
         seed: Another seed draws another division.
         stratify_by: As for :func:`kfold_split`.

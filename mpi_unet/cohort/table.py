@@ -236,7 +236,7 @@ def _read_metadata(root: Path) -> dict[str, Any]:
     if version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
         raise CohortError(
             f"{path}: schema_version is {version}; this mpi_unet reads {SCHEMA_VERSION}; "
-            "make the cohort again with `python -m mpi_unet.prepare`, or install the mpi_unet that wrote it"
+            "make the cohort again from its source, or install the mpi_unet that wrote it"
         )
     _check_metadata(metadata, root)
     return metadata

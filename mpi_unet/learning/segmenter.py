@@ -27,7 +27,7 @@ class Segmenter(pl.LightningModule):
         loss: Takes logits and a label of class indices (b, 1, ...).
         optimizer: Makes the optimizer from the parameters.
         scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch.
-        num_val_cases: Number of validation cases.
+        num_val_cases: Number of cases that a validation batch may name; those without a frame count as undefined.
         divisor: The network's total stride; inputs are padded to a multiple of it and outputs cut back.
     """
 
