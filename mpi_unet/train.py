@@ -15,8 +15,8 @@ from mpi_unet.config import check_plain_keys, config_dir, door, one_message
 def task(config: DictConfig) -> None:
     """Check the configuration, then run it."""
     check_plain_keys(config)
-    # Threads that spin while they wait slow a small network down 15 times as soon as one core has something else to do;
-    # threads that sleep cost nothing measurable otherwise (make bench).
+    # Threads sleep while they wait: beside other work, spinning ones can slow a small network down many times; alone on
+    # the machine, sleeping is slightly slower. OMP_WAIT_POLICY in the environment decides otherwise.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mpi_unet.scenarios import train  # torch and MONAI come in only here
 

@@ -108,3 +108,17 @@ def edit_metadata(root: Path, **changes: object) -> None:
     metadata = json.loads((root / "cohort.json").read_text(encoding="utf-8")) | changes
     metadata = {key: value for key, value in metadata.items() if value is not ...}
     (root / "cohort.json").write_text(json.dumps(metadata), encoding="utf-8")
+
+
+def image_path(root: Path, case_id: str) -> Path:
+    return root / f"images/{case_id}.nii.gz"
+
+
+def label_path(root: Path, case_id: str, reader: str = "truth") -> Path:
+    return root / f"labels/{reader}/{case_id}.nii.gz"
+
+
+def edit_row(root: Path, row: int, **changes: str) -> None:
+    rows = read_rows(root)
+    rows[row].update(changes)
+    write_rows(root, rows)

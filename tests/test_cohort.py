@@ -7,25 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from cohort_builders import edit_metadata, read_rows, write_rows, write_tiny_cohort
+from cohort_builders import edit_metadata, edit_row, image_path, read_rows, write_rows, write_tiny_cohort
 
 from mpi_unet.cohort.table import Cohort, write_cohort_table
 from mpi_unet.errors import CohortError
-
-
-def image_path(root: Path, case_id: str) -> Path:
-    return root / f"images/{case_id}.nii.gz"
-
-
-def label_path(root: Path, case_id: str, reader: str = "truth") -> Path:
-    return root / f"labels/{reader}/{case_id}.nii.gz"
-
-
-def edit_row(root: Path, row: int, **changes: str) -> None:
-    rows = read_rows(root)
-    rows[row].update(changes)
-    write_rows(root, rows)
-
 
 # --- What a good cohort says ------------------------------------------------------------------------------------------
 

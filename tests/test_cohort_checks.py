@@ -7,25 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from cohort_builders import edit_metadata, read_rows, write_rows, write_tiny_cohort
+from cohort_builders import edit_metadata, edit_row, image_path, label_path, read_rows, write_rows, write_tiny_cohort
 
 from mpi_unet.cohort.nifti import affine_from_spacing, read_image, read_mask, write_image, write_mask
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import CohortError
-
-
-def image_path(root: Path, case_id: str) -> Path:
-    return root / f"images/{case_id}.nii.gz"
-
-
-def label_path(root: Path, case_id: str, reader: str = "truth") -> Path:
-    return root / f"labels/{reader}/{case_id}.nii.gz"
-
-
-def edit_row(root: Path, row: int, **changes: str) -> None:
-    rows = read_rows(root)
-    rows[row].update(changes)
-    write_rows(root, rows)
 
 
 def check_error(root: Path, reader: str = "truth", exclude: tuple[str, ...] = ()) -> str:

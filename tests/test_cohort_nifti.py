@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK
 
 from mpi_unet.cohort.nifti import (
     affine_from_spacing,
@@ -54,12 +54,12 @@ def test_axes_on_disk_are_x_y_z(tmp_path: Path):
 def test_simpleitk_sees_the_same_voxel_at_the_same_place(tmp_path: Path):
     path = tmp_path / "a.nii.gz"
     write_image(path, an_image(), AFFINE)
-    image = sitk.ReadImage(str(path))  # LPS: x and y with the opposite sign of RAS
+    image = SimpleITK.ReadImage(str(path))  # LPS: x and y with the opposite sign of RAS
     index = (4, 2, 1)
     ras = (AFFINE @ np.array([*index, 1.0]))[:3]
     assert image.TransformIndexToPhysicalPoint(index) == pytest.approx((-ras[0], -ras[1], ras[2]))
     assert image.GetPixel(*index) == an_image()[1, 2, 4]
-    assert sitk.GetArrayFromImage(image).tolist() == an_image().tolist()
+    assert SimpleITK.GetArrayFromImage(image).tolist() == an_image().tolist()
 
 
 def test_projections_have_no_orientation_and_no_distance_between_views(tmp_path: Path):

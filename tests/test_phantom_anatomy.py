@@ -161,7 +161,10 @@ def test_thickness_is_the_distance_between_the_surfaces():
 def test_segments_lie_as_the_american_heart_association_numbers_them():
     heart = Heart(plain_patient())
     thirds = np.array([0.15, 0.45, 0.8, 0.99]) * heart.length_mm
-    at = lambda degrees, height: int(segment_of(heart, np.deg2rad(np.array([degrees])), np.array([height]))[0])  # noqa: E731
+
+    def at(degrees: float, height_mm: float) -> int:
+        return int(segment_of(heart, np.deg2rad(np.array([degrees])), np.array([height_mm]))[0])
+
     # 0 anterior, then against the clock as seen from the apex: septum on the left
     assert [at(degrees, thirds[0]) for degrees in (0, 300, 240, 180, 120, 60)] == [1, 2, 3, 4, 5, 6]
     assert [at(degrees, thirds[1]) for degrees in (0, 300, 240, 180, 120, 60)] == [7, 8, 9, 10, 11, 12]

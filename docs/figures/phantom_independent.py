@@ -35,7 +35,10 @@ def theirs(attenuation: np.ndarray | None, radius_mm: np.ndarray | None) -> SPEC
     if attenuation is not None:
         transforms.append(SPECTAttenuationTransform(turned(attenuation.reshape(SIZE, SIZE, -1) * 10)))
     if radius_mm is not None:
-        width = lambda cm, unit: unit * CAMERA.sigma_mm(np.asarray(cm) * 10)  # noqa: E731
+
+        def width(cm: np.ndarray, unit: float) -> np.ndarray:
+            return unit * CAMERA.sigma_mm(np.asarray(cm) * 10)
+
         transforms.append(SPECTPSFTransform(SPECTPSFMeta((0.1,), sigma_fit=width, min_sigmas=5)))
     pixel_cm, num_slices = CAMERA.pixel_mm / 10, SLICES.stop - SLICES.start
     radii_cm = np.full(CAMERA.num_views, 25.0) if radius_mm is None else radius_mm / 10

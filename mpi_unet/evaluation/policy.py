@@ -181,7 +181,7 @@ def summarize_values(
 def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
     """Quartiles by linear interpolation, where halfway to infinity is infinity (numpy makes NaN of inf - inf)."""
     ordered = np.sort(values)
-    return tuple(_quantile(ordered, share) for share in (0.25, 0.5, 0.75))  # type: ignore[return-value]
+    return _quantile(ordered, 0.25), _quantile(ordered, 0.5), _quantile(ordered, 0.75)
 
 
 def _quantile(ordered: np.ndarray, share: float) -> float:

@@ -9,6 +9,8 @@ Source: Hudson, Larkin, IEEE Trans Med Imaging 1994;13:601 (OSEM).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -130,7 +132,7 @@ def field_of_view(num_pixels: int) -> Float32[np.ndarray, " yx"]:
     return inside.astype(np.float32).ravel()
 
 
-def _filtered(volume: np.ndarray, spacing_mm: SpacingMm, gain) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _filtered(volume: np.ndarray, spacing_mm: SpacingMm, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     padded = np.pad(volume, FILTER_PADDING, mode="edge")
     along = [np.fft.fftfreq(size, step / 10) for size, step in zip(padded.shape, spacing_mm, strict=True)]
     along[2] = np.fft.rfftfreq(padded.shape[2], spacing_mm[2] / 10)
