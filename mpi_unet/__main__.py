@@ -8,6 +8,7 @@ import sys
 from mpi_unet.errors import nearest
 
 DOORS = {
+    "prepare": "DICOM, a PACS, NIfTI, outlines, ... in, a cohort out",
     "train": "train, cross-validate, evaluate and report",
     "evaluate": "score a run's predictions anew and write its report again",
 }

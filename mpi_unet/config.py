@@ -29,6 +29,7 @@ MISSING_REMEDIES = {
     "data.root": "add data.root=/path/to/data, or data=phantom to use the built-in cohort",
     "data.reader": "add data.reader=<name of a label_<name> column of cases.csv>",
     "run": "add run=<a run folder that train left behind>",
+    "output": "add output=<folder to make>",
 }
 """What to do about a key that only the user can know."""
 
@@ -142,12 +143,9 @@ def check_missing(config: DictConfig) -> None:
     Raises:
         ConfigError: Names each such key and what to do.
     """
-    _raise_all(
-        [
-            f"{key} must be given: {MISSING_REMEDIES.get(key, f'add {key}=...')}"
-            for key in OmegaConf.missing_keys(config)
-        ]
-    )
+    stored = OmegaConf.to_container(config)  # not OmegaConf.missing_keys: it trips over ${output} while output is ???
+    missing = [key for key, value in _leaves(stored) if value == "???"]
+    _raise_all([f"{key} must be given: {MISSING_REMEDIES.get(key, f'add {key}=...')}" for key in missing])
 
 
 def check_plain_keys(config: DictConfig) -> None:
@@ -331,7 +329,16 @@ def _nearest_key(key: str) -> str:
 
 
 def _door_name() -> str:
-    return Path(sys.argv[0]).stem if Path(sys.argv[0]).stem in {"train", "evaluate"} else "train"
+    return Path(sys.argv[0]).stem if (config_dir() / f"{Path(sys.argv[0]).stem}.yaml").is_file() else "train"
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each dotted key below a plain container whose value is no mapping, with the value."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _raise_all(problems: Sequence[str]) -> None:

@@ -23,6 +23,14 @@ class CohortError(MpiUnetError):
     """A cohort, or the source that it is made from, cannot be used as it is."""
 
 
+class DicomError(MpiUnetError):
+    """A DICOM object cannot be read, or says something that it cannot mean."""
+
+
+class AgreementError(MpiUnetError):
+    """Readings cannot be compared as asked."""
+
+
 class SplitError(MpiUnetError):
     """Patients cannot be divided as asked, or a division would leak."""
 

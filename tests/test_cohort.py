@@ -117,7 +117,7 @@ def test_every_wrong_key_is_named_at_once(tiny_root: Path):
     text = str(caught.value)
     assert "domain: is 'short_axes'; expected one of projection, transaxial, short_axis; did you mean" in text
     assert "label: missing; expected text" in text
-    assert "readers: is ['A', 'A']; expected at least one name, each once" in text
+    assert "readers: is ['A', 'A']; expected names, each once" in text
     assert "spacing_known: is 'yes'; expected true or false" in text
     assert "name: is 3; expected text" in text
 
@@ -229,8 +229,38 @@ def test_cohort_json_is_written_last(tmp_path: Path):
 
 
 def test_wrong_metadata_are_not_written(tmp_path: Path):
-    with pytest.raises(CohortError, match=r"readers: is \[\]; expected at least one name"):
-        write_cohort_table(tmp_path, metadata={**METADATA, "readers": []}, rows=[])
+    with pytest.raises(CohortError, match=r"readers: is \[''\]; expected names, each once"):
+        write_cohort_table(tmp_path, metadata={**METADATA, "readers": [""]}, rows=[])
     with pytest.raises(CohortError, match=r"column 'label_B' is there, but cohort\.json names no reader 'B'"):
         write_cohort_table(tmp_path, metadata=METADATA, rows=[{"case_id": "a", "label_B": "x"}])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cohort_that_nobody_outlined_has_no_label(tmp_path: Path):
+    row = {"case_id": "a", "patient_id": "P", "image": "images/a.nii.gz"}
+    write_cohort_table(tmp_path, metadata={**METADATA, "readers": [], "label": ""}, rows=[row])
+    cohort = Cohort.open(tmp_path)
+    assert (cohort.readers, cohort.label, cohort.case("a").labels) == ((), "", {})
+    with pytest.raises(CohortError, match=r"nobody of that name outlined in .*readers there: none"):
+        cohort.check("A")
+
+
+def test_a_label_without_a_reader_is_refused(tmp_path: Path):
+    with pytest.raises(CohortError, match=r"label: is 'lv_filled'; expected '' where readers is empty"):
+        write_cohort_table(tmp_path, metadata={**METADATA, "readers": [], "label": "lv_filled"}, rows=[])
+    with pytest.raises(CohortError, match=r"label: is ''; expected one of lv_filled"):
+        write_cohort_table(tmp_path, metadata={**METADATA, "label": ""}, rows=[])
+
+
+def test_second_reads_and_facts_about_readers_name_readers(tiny_root: Path):
+    edit_metadata(tiny_root, repeat_reads={"truth2": "truth"}, reader_facts={"Truth": {"years": 7}})
+    with pytest.raises(CohortError) as caught:
+        Cohort.open(tiny_root)
+    assert "repeat_reads: names 'truth2', who is not among the readers; did you mean 'truth'?" in str(caught.value)
+    assert "reader_facts: names 'Truth'" in str(caught.value)
+    edit_metadata(tiny_root, repeat_reads=[], reader_facts={"truth": {"years": 7}})
+    with pytest.raises(CohortError, match=r"repeat_reads: is \[\]; expected an object"):
+        Cohort.open(tiny_root)
+    edit_metadata(tiny_root, repeat_reads={})
+    cohort = Cohort.open(tiny_root)
+    assert (cohort.repeat_reads, cohort.reader_facts) == ({}, {"truth": {"years": 7}})

@@ -11,8 +11,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from mpi_unet.config import PLAIN_KEYS, check_plain_keys, check_targets, config_dir, targets
 
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in config_dir().glob("*/*.yaml") if path.parent.name != "experiment"
+    f"{path.parent.name}={path.stem}"
+    for path in config_dir().glob("*/*.yaml")
+    if path.parent.name not in ("experiment", "source")
 )
+SOURCES = sorted(path.stem for path in (config_dir() / "source").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
 GIVEN = {
     "data=cohort": ["data.root=there", "data.reader=A"],
@@ -33,6 +36,14 @@ def test_every_option_composes_and_fits_its_target(option):
     if option == "logger=mlflow":
         pytest.importorskip("mlflow", reason="mlflow is an extra")
     check_targets(config)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_composes_fits_its_target_and_stands_in_the_help(source):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("prepare", overrides=[f"source={source}", "input=there", "output=here"])
+    check_targets(config)
+    assert re.search(rf"^ +{source} +\w", (config_dir() / "prepare.yaml").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -67,12 +67,26 @@ def test_arguments_are_checked_against_the_signature_of_their_target(word, parts
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", [["--help"], ["experiment=kfold_dise"], ["trainer.max_epoch=3"], ["seed=often"]])
-def test_answers_without_importing_torch(words, tmp_path):
+@pytest.mark.parametrize(
+    ("door", "words"),
+    [
+        ("train", ["--help"]),
+        ("train", ["experiment=kfold_dise"]),
+        ("train", ["trainer.max_epoch=3"]),
+        ("train", ["seed=often"]),
+        ("evaluate", ["--help"]),
+        ("evaluate", ["rum=there"]),
+        ("export", ["--help"]),
+        ("prepare", ["--help"]),
+        ("prepare", ["source=phantm"]),
+        ("prepare", ["source=dicom", "source.gate=each"]),
+    ],
+)
+def test_answers_without_importing_torch(door, words, tmp_path):
     code = (
         "import sys\n"
-        f"sys.argv = ['mpi_unet/train.py', *{words!r}]\n"
-        "from mpi_unet.train import main\n"
+        f"sys.argv = ['mpi_unet/{door}.py', *{words!r}]\n"
+        f"from mpi_unet.{door} import main\n"
         "try:\n    main()\n"
         "except SystemExit as left:\n    status = left.code\n"
         "heavy = {'torch', 'monai', 'pytorch_lightning', 'pandas', 'matplotlib'} & set(sys.modules)\n"

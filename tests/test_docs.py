@@ -9,14 +9,15 @@ import pytest
 from doors import CHECKOUT
 from hydra import compose, initialize_config_dir
 
-from mpi_unet.config import check_plain_keys, config_dir, options
+from mpi_unet.__main__ import DOORS
+from mpi_unet.config import check_plain_keys, check_targets, config_dir, options
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 COMMANDS = sorted(
     {
-        match.group(1).strip()
+        (match.group(1), match.group(2).strip())
         for page in PAGES
-        for match in re.finditer(r"python -m mpi_unet\.train((?: (?:--?[a-z-]+|[\w.+~]+=[^\s`|]+))+)", page.read_text())
+        for match in re.finditer(r"python -m mpi_unet\.(\w+)((?: (?:--?[a-z-]+|[\w.+~]+=[^\s`|]+))+)", page.read_text())
     }
 )
 
@@ -28,10 +29,18 @@ def test_links_and_pictures_lead_somewhere(page):
     assert not missing
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" not in command])
-def test_documented_commands_compose(command):
+@pytest.mark.parametrize(("door", "words"), [(door, words) for door, words in COMMANDS if "--help" not in words])
+def test_documented_commands_compose(door, words):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        check_plain_keys(compose("train", overrides=command.split()))
+        config = compose(door, overrides=[word.strip("'\"") for word in words.split()])
+    if door == "train":
+        check_plain_keys(config)
+    elif door == "prepare":
+        check_targets(config)
+
+
+def test_every_door_is_documented_with_a_command():
+    assert {door for door, _ in COMMANDS} >= set(DOORS)
 
 
 def test_there_are_documented_commands():

@@ -208,7 +208,7 @@ def test_cohort_that_cannot_be_renamed(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(part: Path, output: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "_put_in_place", fail)
+    monkeypatch.setattr(module, "put_in_place", fail)
     with pytest.raises(RunError, match=r"cohort cannot be written: No space left on device; .*data\.output"):
         pairs_cohort(root, output)
 
@@ -217,11 +217,11 @@ def test_cohort_that_another_process_finished_meanwhile(tmp_path: Path, monkeypa
     import mpi_unet.sources.pairs as module
 
     root, output = write_seed_study(tmp_path / "study"), tmp_path / "cohort"
-    put_in_place = module._put_in_place
+    put_in_place = module.put_in_place
 
     def come_second(part: Path, output: Path) -> None:
         put_in_place(part, output)
         raise OSError(39, "Directory not empty")
 
-    monkeypatch.setattr(module, "_put_in_place", come_second)
+    monkeypatch.setattr(module, "put_in_place", come_second)
     assert pairs_cohort(root, output) == output

@@ -35,6 +35,9 @@ DOMAINS = ("projection", "transaxial", "short_axis")
 LABELS = ("lv_filled", "lv_wall", "lv_cavity")
 """What a mask can outline: the left ventricle within its outer border, its wall, its cavity."""
 
+NOT_OUTLINED = ""
+"""``label`` of a cohort that nobody outlined yet."""
+
 ID_COLUMNS = ("case_id", "patient_id", *DESCRIBING_COLUMNS, "image")
 LABEL_PREFIX = "label_"
 METADATA_KEYS = {
@@ -48,6 +51,7 @@ METADATA_KEYS = {
     "intensities": str,
     "spacing_known": bool,
 }
+OPTIONAL_KEYS = {"repeat_reads": dict, "reader_facts": dict}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Cohort:
         root: The folder.
         name: Name of the cohort.
         domain: One of :data:`DOMAINS`.
-        label: One of :data:`LABELS`.
+        label: One of :data:`LABELS`; empty when nobody outlined yet.
         readers: Everyone who outlined at least one case.
         simulated_readers: Whether the readers are simulated rather than human.
         spacing_known: False when nobody knows the size of a pixel; scores in mm and ml are then left out.
@@ -102,6 +106,16 @@ class Cohort:
             metadata=metadata,
             cases=_without(cases, [str(case_id) for case_id in exclude], root),
         )
+
+    @property
+    def repeat_reads(self) -> dict[str, str]:
+        """Reader column to the reader who drew it as a second, independent read: ``{"A2": "A"}``."""
+        return dict(self.metadata.get("repeat_reads", {}))
+
+    @property
+    def reader_facts(self) -> dict[str, dict[str, Any]]:
+        """Reader to what the cohort says of the person: role, years, tool, whether blinded; only reported."""
+        return dict(self.metadata.get("reader_facts", {}))
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -249,19 +263,41 @@ def _check_metadata(metadata: Mapping[str, Any], root: Path) -> None:
             problems.append(f"{key}: missing; expected {_kind(kind)}")
         elif not isinstance(metadata[key], kind):
             problems.append(f"{key}: is {metadata[key]!r}; expected {_kind(kind)}")
-    for key, allowed in (("domain", DOMAINS), ("label", LABELS)):
-        word = metadata.get(key)
-        if isinstance(word, str) and word not in allowed:
-            problems.append(f"{key}: is {word!r}; expected one of {', '.join(allowed)}{nearest(word, allowed)}")
+    problems += [
+        f"{key}: is {metadata[key]!r}; expected an object" for key in OPTIONAL_KEYS if not _is_kind(metadata, key)
+    ]
     readers = metadata.get("readers")
+    labels = LABELS if readers else (NOT_OUTLINED,)
+    for key, allowed in (("domain", DOMAINS), ("label", labels)):
+        word = metadata.get(key)
+        if key == "label" and readers == [] and word:
+            problems.append(f"label: is {word!r}; expected '' where readers is empty, for nobody outlined anything")
+        elif isinstance(word, str) and word not in allowed:
+            problems.append(f"{key}: is {word!r}; expected one of {', '.join(allowed)}{nearest(word, allowed)}")
     if isinstance(readers, list) and (
-        not readers
-        or not all(isinstance(reader, str) and reader for reader in readers)
-        or len(set(readers)) < len(readers)
+        not all(isinstance(reader, str) and reader for reader in readers) or len(set(readers)) < len(readers)
     ):
-        problems.append(f"readers: is {readers!r}; expected at least one name, each once")
+        problems.append(f"readers: is {readers!r}; expected names, each once")
+    elif isinstance(readers, list):
+        problems += _unknown_readers(metadata, readers)
     if problems:
         raise CohortError(f"{root / 'cohort.json'} is not complete:\n{listing(problems)}\nCorrect these keys")
+
+
+def _is_kind(metadata: Mapping[str, Any], key: str) -> bool:
+    return isinstance(metadata.get(key, {}), OPTIONAL_KEYS[key])
+
+
+def _unknown_readers(metadata: Mapping[str, Any], readers: Sequence[str]) -> list[str]:
+    """Readers that the optional keys name and ``readers`` does not."""
+    repeats, facts = metadata.get("repeat_reads", {}), metadata.get("reader_facts", {})
+    named = [("repeat_reads", name) for pair in repeats.items() for name in pair] if isinstance(repeats, dict) else []
+    named += [("reader_facts", name) for name in facts] if isinstance(facts, dict) else []
+    return [
+        f"{key}: names {name!r}, who is not among the readers{nearest(str(name), readers)}"
+        for key, name in named
+        if name not in readers
+    ]
 
 
 def _kind(kind: type) -> str:

@@ -39,6 +39,7 @@ from mpi_unet.errors import CohortError, RunError, listing, nearest
 from mpi_unet.files import sha256
 from mpi_unet.shapes import Mask
 from mpi_unet.sources.pairing import NIFTI_SUFFIXES, CaseFiles, find_cases, in_words
+from mpi_unet.sources.placing import check_replaceable, clear_parts, part_of, put_in_place, reuse_key
 from mpi_unet.sources.raster import read_raster
 
 __all__ = ["pairs_cohort"]
@@ -113,13 +114,13 @@ def pairs_cohort(
     meaning.check()
     cases, problems = find_cases(root, image_pattern, label_pattern, ignore=ignore, leave_out=output)
     key = _key(root, cases, meaning)
-    if not problems and _key_of(output) == key:
+    there = reuse_key(output, KEY)
+    if not problems and there == key:
         return output
-    _check_replaceable(output)
-    part = output.with_name(f".part-{output.name}-{key[:12]}")
+    check_replaceable(output, there is not None, option="data.output", source="data=pairs")
+    part = part_of(output, key)
     try:
-        for abandoned in set(output.parent.glob(f".part-{output.name}-*")) - {part}:
-            shutil.rmtree(abandoned, ignore_errors=True)
+        clear_parts(output, keep=part)
         rows, facts, found = _write_cases(part, root, cases, meaning)
         if problems + found:
             shutil.rmtree(part, ignore_errors=True)
@@ -129,9 +130,9 @@ def pairs_cohort(
                 "data.ignore='<pattern>'"
             )
         write_cohort_table(part, metadata=_metadata(cases, meaning, root, key) | facts, rows=rows)
-        _put_in_place(part, output)
+        put_in_place(part, output)
     except OSError as error:
-        if _key_of(output) != key:  # else another process has just finished the same cohort
+        if reuse_key(output, KEY) != key:  # else another process has just finished the same cohort
             raise RunError(
                 f"{output} cannot be written: {error.strerror or error}; free some space or choose another data.output"
             ) from error
@@ -243,31 +244,6 @@ def _key(root: Path, cases: Sequence[CaseFiles], meaning: _Meaning) -> str:
         for path in (*case.images, *case.labels):
             parts += [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).digest()]
     return sha256(*parts)
-
-
-def _key_of(output: Path) -> str | None:
-    try:
-        return str(json.loads((output / "cohort.json").read_text(encoding="utf-8"))[KEY])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _check_replaceable(output: Path) -> None:
-    if output.exists() and _key_of(output) is None and (not output.is_dir() or any(output.iterdir())):
-        raise CohortError(
-            f"data.output={output} holds something that data=pairs did not make and will not replace; "
-            "choose another data.output, or remove it"
-        )
-
-
-def _put_in_place(part: Path, output: Path) -> None:
-    """Rename the finished cohort to its place, over an older one."""
-    old = output.with_name(f".old-{output.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.replace(old)
-    part.replace(output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # --- Private helpers: reading -----------------------------------------------------------------------------------------
