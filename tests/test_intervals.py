@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from mpi_unet.evaluation.intervals import bootstrap_t_interval, clopper_pearson, t_interval
+from mpi_unet.evaluation.intervals import bootstrap_t_interval, bootstrap_t_statistics, clopper_pearson, t_interval
 
 samples = arrays(np.float64, st.integers(2, 12), elements=st.floats(-1, 1))
 
@@ -66,15 +66,21 @@ def test_bootstrap_t_agrees_with_t_on_normal_values():
 
 
 def test_bootstrap_t_equals_a_plain_loop():
-    """The same weights, but each resample is written out and its t statistic left to scipy."""
+    """The same draws, but the t statistic of each resample is left to scipy."""
     values = np.random.default_rng(5).normal(size=9)
-    weights = np.random.default_rng(7).multinomial(9, np.full(9, 1 / 9), size=400)
-    drawn = [np.repeat(values, row) for row in weights]
+    drawn = values[np.random.default_rng(7).integers(9, size=(400, 9), dtype=np.int32)]
     t = [stats.ttest_1samp(sample, values.mean()).statistic for sample in drawn if np.ptp(sample) > 0]
     low, high = np.quantile(t, [0.975, 0.025])
     error = stats.sem(values)
     expected = values.mean() - low * error, values.mean() - high * error
     assert ends(bootstrap_t_interval(values, resamples=400, seed=7)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bootstrap_t_draws_the_same_in_one_piece_or_several(monkeypatch):
+    values = np.random.default_rng(5).normal(size=9)
+    whole = bootstrap_t_statistics(values, resamples=400, seed=7)
+    monkeypatch.setattr("mpi_unet.evaluation.intervals.DRAWS_AT_ONCE", 900)
+    np.testing.assert_array_equal(bootstrap_t_statistics(values, resamples=400, seed=7), whole)
 
 
 def test_bootstrap_t_follows_the_skew_of_failures():

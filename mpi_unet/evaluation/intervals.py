@@ -12,7 +12,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-__all__ = ["Interval", "bootstrap_t_interval", "clopper_pearson", "t_interval"]
+__all__ = ["Interval", "bootstrap_t_interval", "bootstrap_t_statistics", "clopper_pearson", "t_interval"]
+
+DRAWS_AT_ONCE = 500_000
+"""Values held in memory at a time: a few MB, however many resamples of however many patients are asked for."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,47 @@ def bootstrap_t_interval(
     mean, error = values.mean(), _standard_error(values)
     if error == 0:
         return Interval(float(mean), float(mean), level, "bootstrap-t over patients")
-    size = values.size
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
-    centered = values - mean  # so that the one-pass variance below does not cancel
-    shifts = weights @ centered / size
-    variances = np.maximum(weights @ centered**2 / size - shifts**2, 0) * size / (size - 1)
-    varied = np.count_nonzero(weights, axis=1) > 1  # one patient drawn size times has no standard error
-    t = shifts[varied] / np.sqrt(np.maximum(variances[varied], np.finfo(float).tiny) / size)
+    t = bootstrap_t_statistics(values, resamples=resamples, seed=seed)
     high, low = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
     return Interval(float(mean - high * error), float(mean - low * error), level, "bootstrap-t over patients")
+
+
+def bootstrap_t_statistics(
+    values: Float[np.ndarray, " patients"], *, resamples: int = 10_000, seed: int
+) -> Float[np.ndarray, " drawn"]:
+    """Studentized means of resampled patients: what bootstrap-t puts in the place of Student's distribution.
+
+    Args:
+        values: One finite value per patient, at least two, not all equal.
+        resamples: Number of resamples.
+        seed: Seed; the same seed gives the same draws.
+
+    Returns:
+        ``(resampled mean - mean) / its own standard error``; a resample of one patient drawn every time has no standard
+        error and is left out.
+
+    Source:
+        Efron & Tibshirani 1993, An Introduction to the Bootstrap, section 12.5.
+
+    Example:
+        Of two patients every resample with a spread is the sample itself.
+
+        >>> set(bootstrap_t_statistics(np.array([0.0, 1.0]), resamples=20, seed=0).tolist())
+        {0.0}
+    """
+    size = values.size
+    rng = np.random.default_rng(seed)
+    centered = values - values.mean()  # so that the one-pass variance below does not cancel
+    drawn = []
+    step = max(1, DRAWS_AT_ONCE // size)
+    for start in range(0, resamples, step):
+        rows = rng.integers(size, size=(min(step, resamples - start), size), dtype=np.int32)
+        rows = rows[(rows != rows[:, :1]).any(axis=1)]  # one patient drawn size times has no standard error
+        sample = centered[rows]
+        shifts = sample.mean(axis=1)
+        variances = np.maximum(np.einsum("ij,ij->i", sample, sample) / size - shifts**2, 0) / (size - 1)
+        drawn.append(shifts / np.sqrt(np.maximum(variances, np.finfo(float).tiny)))
+    return np.concatenate(drawn)
 
 
 def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> Interval:
