@@ -10,7 +10,8 @@ from mpi_unet.errors import nearest
 DOORS = {
     "prepare": "DICOM, a PACS, NIfTI, outlines, ... in, a cohort out",
     "train": "train, cross-validate, evaluate and report",
-    "evaluate": "score a run's predictions anew and write its report again",
+    "evaluate": "how well do masks agree with readers, and readers with one another? plans a study, too",
+    "export": "write a cohort in the form that other programs read: MONAI datalist, nnU-Net",
 }
 USAGE = "mpi_unet has these doors, each with --help:\n\n" + "\n".join(
     f"  python -m mpi_unet.{name:<10} {purpose}" for name, purpose in DOORS.items()

@@ -30,6 +30,7 @@ MISSING_REMEDIES = {
     "data.reader": "add data.reader=<name of a label_<name> column of cases.csv>",
     "run": "add run=<a run folder that train left behind>",
     "output": "add output=<folder to make>",
+    "format": "add format=datalist or format=nnunet",
 }
 """What to do about a key that only the user can know."""
 
@@ -248,8 +249,8 @@ def target_problems(key: str, node: DictConfig) -> list[str]:
             problems.append(f"{key}.{name}: {path} has no argument {name!r}{nearest(name, parameters)}")
         elif isinstance(value, ListConfig) and not path.startswith("mpi_unet."):
             continue  # MONAI takes one value a key in many places whose annotation knows only the single value
-        elif name in annotations and not _fits(value, annotations[name]):
-            problems.append(f"{key}.{name} is {value!r}, expected {_annotation_name(annotations[name])}")
+        elif name in annotations and not fits(value, annotations[name]):
+            problems.append(f"{key}.{name} is {value!r}, expected {annotation_name(annotations[name])}")
     if not node.get("_partial_", False):
         required = (
             name
@@ -358,13 +359,13 @@ def _type_names(accepted: Sequence[type]) -> str:
     return " or ".join("null" if kind is type(None) else kind.__name__ for kind in accepted)
 
 
-def _fits(value: Any, annotation: Any) -> bool:
+def fits(value: Any, annotation: Any) -> bool:
     """Whether a YAML value can stand for an annotation; annotations that YAML cannot express are not judged."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if isinstance(value, DictConfig):
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is typing.Literal:
         return value in arguments
     if annotation is float:
@@ -378,11 +379,12 @@ def _fits(value: Any, annotation: Any) -> bool:
     if inspect.isclass(origin) and issubclass(origin, Sequence) and origin is not str:
         if not isinstance(value, list | tuple | ListConfig):
             return False
-        return not arguments or all(_fits(item, arguments[0]) for item in value)
+        return not arguments or all(fits(item, arguments[0]) for item in value)
     return True
 
 
-def _annotation_name(annotation: Any) -> str:
+def annotation_name(annotation: Any) -> str:
+    """A type as an error message names it."""
     return annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
 
 

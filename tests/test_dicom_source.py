@@ -23,8 +23,8 @@ from dicom_builders import (
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.dicom.nm import read_nm
 from mpi_unet.errors import CohortError, DicomError, RunError
-from mpi_unet.sources import dicom_images
 from mpi_unet.sources.dicom import dicom_cohort
+from mpi_unet.sources.dicom import images as dicom_images
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.dicom.identity import Pseudonyms
-from mpi_unet.sources.dicom_options import Options
-from mpi_unet.sources.dicom_scan import scan_file
-from mpi_unet.sources.dicom_sorting import sorted_images
+from mpi_unet.sources.dicom.options import Options
+from mpi_unet.sources.dicom.scan import scan_file
+from mpi_unet.sources.dicom.sorting import sorted_images
 
 OPTIONS = Options.checked(
     domain=None,

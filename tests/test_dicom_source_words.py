@@ -12,9 +12,9 @@ from pydicom import Dataset
 
 from mpi_unet.config import config_dir
 from mpi_unet.errors import CohortError
-from mpi_unet.sources.dicom_recognition import Recognized, recognized
-from mpi_unet.sources.dicom_scan import Header, scan_file
-from mpi_unet.sources.dicom_words import PATTERNS, check_patterns, names_in, plain_words
+from mpi_unet.sources.dicom.recognition import Recognized, recognized
+from mpi_unet.sources.dicom.scan import Header, scan_file
+from mpi_unet.sources.dicom.words import PATTERNS, check_patterns, names_in, plain_words
 
 
 def header_of(image: Dataset, folder: Path) -> Header:

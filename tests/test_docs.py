@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from mpi_unet.__main__ import DOORS
 from mpi_unet.config import check_plain_keys, check_targets, config_dir, options
+from mpi_unet.reader_study.request import check_request
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 COMMANDS = sorted(
@@ -29,7 +30,10 @@ def test_links_and_pictures_lead_somewhere(page):
     assert not missing
 
 
-@pytest.mark.parametrize(("door", "words"), [(door, words) for door, words in COMMANDS if "--help" not in words])
+COMPOSABLE = [(door, words) for door, words in COMMANDS if not re.search(r"--help|<", words)]
+
+
+@pytest.mark.parametrize(("door", "words"), COMPOSABLE)
 def test_documented_commands_compose(door, words):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose(door, overrides=[word.strip("'\"") for word in words.split()])
@@ -37,6 +41,8 @@ def test_documented_commands_compose(door, words):
         check_plain_keys(config)
     elif door == "prepare":
         check_targets(config)
+    elif door == "evaluate":
+        check_request(config)
 
 
 def test_every_door_is_documented_with_a_command():

@@ -64,7 +64,8 @@ def test_a_wrong_command_gets_one_message_and_makes_nothing(words, said, tmp_pat
 def test_the_account_counts_what_was_left_out_and_points_at_the_private_table(tmp_path):
     cohort = write_tiny_cohort(tmp_path / "ours", 3)
     left_out = {"not DICOM": 4, "a computed tomography [CT]": 12}
-    write_account(cohort, source="dicom", cases=3, patients=3, left_out=left_out, warnings=["two cameras"])
+    rows = [{"patient_id": patient} for patient in ("P00", "P01", "P02")]
+    write_account(cohort, "dicom", rows, left_out=left_out, warnings=["two cameras"])
     lines = said_of(cohort)
     assert lines[:2] == ["3 cases of 3 patients, short_axis", "outlined by truth (lv_wall)"]
     assert lines[2:5] == [

@@ -6,17 +6,20 @@ were sorted, in a table in the private folder beside the cohort, because such fi
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mpi_unet.cohort.table import Cohort
-from mpi_unet.files import read_json, unwritable, write_json
+from mpi_unet.files import read_json, unwritable, write_json, write_text
 
-__all__ = ["make_private_folder", "private_folder", "say_account", "write_account"]
+__all__ = ["make_private_folder", "private_folder", "say_account", "write_account", "write_private_table"]
 
-FILE = "preparation.json"
+FILE, TABLE = "preparation.json", "files.csv"
 
 
 def private_folder(cohort: str | Path) -> Path:
@@ -47,34 +50,58 @@ def make_private_folder(cohort: str | Path) -> Path:
 
 def write_account(
     cohort: str | Path,
-    *,
     source: str,
-    cases: int,
-    patients: int,
-    left_out: Mapping[str, int],
+    rows: Sequence[Mapping[str, str]],
+    *,
+    left_out: Mapping[str, int] | None = None,
     warnings: Sequence[str] = (),
+    **facts: Any,
 ) -> None:
     """Write ``preparation.json`` into a cohort.
 
     Args:
         cohort: The cohort folder, or the folder in which it is being built.
         source: Name of the source.
-        cases: Number of cases taken.
-        patients: Number of patients they belong to.
+        rows: The rows of ``cases.csv``, whose cases and patients are counted.
         left_out: Reason in words to the number of files or cases that it kept out.
         warnings: Sentences for whoever gave the command; no identities, no paths of the input.
+        **facts: Further keys; none of them may identify a person.
 
     Raises:
         RunError: The folder cannot be written to.
     """
     content = {
         "source": source,
-        "cases": cases,
-        "patients": patients,
-        "left_out": dict(sorted(left_out.items())),
+        "cases": len(rows),
+        "patients": len({row["patient_id"] for row in rows}),
+        "left_out": dict(sorted((left_out or {}).items())),
         "warnings": list(warnings),
+        **facts,
     }
     write_json(Path(cohort) / FILE, content)
+
+
+def write_private_table(cohort: str | Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Path:
+    """Write ``<cohort>_private/files.csv``: what became of each file.
+
+    Args:
+        cohort: The cohort folder.
+        rows: One mapping a file; a column that a row lacks is left empty.
+        columns: The columns, usually ``file`` (relative to the input), ``taken`` (the case_id or empty), ``reason``.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: The folder cannot be made or written to.
+    """
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    path = make_private_folder(cohort) / TABLE
+    write_text(path, text.getvalue())
+    return path
 
 
 def say_account(cohort: str | Path, console: Console) -> None:
@@ -86,13 +113,16 @@ def say_account(cohort: str | Path, console: Console) -> None:
         console: Where to.
     """
     cohort = Path(cohort)
+    if cohort.is_file():  # a PACS that was only asked what it has leaves a list
+        console.print(str(cohort), markup=False, highlight=False)
+        return
     opened = Cohort.open(cohort)
     account = read_json(cohort / FILE) if (cohort / FILE).is_file() else {}
     lines = [f"{_count(len(opened.cases), 'case')} of {_count(len(opened.patients), 'patient')}, {opened.domain}"]
     lines += [f"outlined by {', '.join(opened.readers)} ({opened.label})" if opened.readers else "not outlined yet"]
     lines += [f"left out: {number} ({reason})" for reason, number in account.get("left_out", {}).items()]
     lines += [f"note: {warning}" for warning in account.get("warnings", [])]
-    table = private_folder(cohort) / "files.csv"
+    table = private_folder(cohort) / TABLE
     if table.is_file():
         lines.append(f"what became of each file (it may hold names: keep it private): {table}")
     for line in [*lines, str(cohort)]:

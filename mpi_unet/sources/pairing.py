@@ -11,7 +11,7 @@ from mpi_unet.cohort.case import is_safe_name
 from mpi_unet.errors import CohortError, listing
 from mpi_unet.sources.raster import RASTER_SUFFIXES
 
-__all__ = ["NIFTI_SUFFIXES", "CaseFiles", "find_cases", "in_words"]
+__all__ = ["NIFTI_SUFFIXES", "CaseFiles", "case_id_of", "find_cases", "in_words"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
@@ -227,7 +227,7 @@ def _cases(pairs: Sequence[tuple[_Named, _Named]], root: Path, problems: list[st
         members.setdefault((image.groups["patient"], image.groups.get("case", "")), []).append((image, label))
     cases: dict[str, CaseFiles] = {}
     for (patient, case), files in members.items():
-        case_id = _case_id(patient, case)
+        case_id = case_id_of(patient, case)
         if not is_safe_name(case_id):
             problems.append(f"{_below(files[0][0].path, root)}: no file name can be made of {patient!r} and {case!r}")
             continue
@@ -252,7 +252,7 @@ def _cases(pairs: Sequence[tuple[_Named, _Named]], root: Path, problems: list[st
     return sorted(cases.values(), key=lambda case: case.case_id)
 
 
-def _case_id(patient: str, case: str) -> str:
+def case_id_of(patient: str, case: str) -> str:
     """The case, after its patient where it does not begin with the patient itself; anything unsafe becomes ``_``."""
     parts = [case] if case.startswith(patient) else [patient, case]
     return "_".join(filter(None, (re.sub(r"[^A-Za-z0-9_.=+@-]+", "_", part).strip("_.") for part in parts)))

@@ -26,6 +26,7 @@ from mpi_unet.cohort.table import write_cohort_table
 from mpi_unet.errors import CohortError, listing
 from mpi_unet.files import read_json, write_json, write_text
 from mpi_unet.phantom.cases import Recipe, SimulatedCase, simulate_patient
+from mpi_unet.phantom.readers import split_reader
 
 __all__ = ["phantom_cohort"]
 
@@ -66,7 +67,7 @@ def phantom_cohort(
         num_patients: Number of patients.
         seed: Seed of the cohort; patient i of a seed is the same in every cohort of the same options.
         label: ``lv_wall``, ``lv_cavity`` or ``lv_filled``; by default the wall, and the filled outline in projections.
-        readers: ``truth`` and simulated readers ``A``, ``B``, ``C``; ``A2`` is the second read of ``A``.
+        readers: ``truth`` and simulated readers ``A`` to ``E``; ``A2`` is the second read of ``A``.
         studies: ``stress``, ``rest`` or both.
         gated: One case per gate instead of one per study.
         num_gates: Gates of a gated study, usually 8 or 16.
@@ -224,8 +225,16 @@ def _finish(root: Path, recipe: Recipe, num_patients: int) -> None:
         "simulated": True,
         "phantom": read_json(root / "phantom.json"),
     }
+    if repeats := _repeat_reads(recipe.readers):
+        metadata["repeat_reads"] = repeats
     write_cohort_table(root, metadata=metadata, rows=[entry["row"] for entry in parts])
     shutil.rmtree(root / "parts")
+
+
+def _repeat_reads(readers: Sequence[str]) -> dict[str, str]:
+    """Column of each second read to the first read of the same reader, where both are there."""
+    named = {reader: split_reader(reader) for reader in readers if reader != "truth"}
+    return {reader: name for reader, (name, number) in named.items() if number > 1 and name in readers}
 
 
 def _part(root: Path, index: int) -> Path:

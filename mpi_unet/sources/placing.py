@@ -3,25 +3,17 @@
 A cohort is built in a hidden folder beside its place and renamed when it is complete. ``cohort.json`` keeps the *key*
 of what it was made from (the files, the arguments and the version of the source): the same command finds the same key
 and makes nothing; another key makes the cohort anew. A folder that the source did not make is never replaced.
-
-The *private table* ``<cohort>_private/files.csv`` beside a cohort says what became of each file and is for its owner
-only, because file names of a clinic hold names of patients; what may be public is :mod:`mpi_unet.sources.account`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mpi_unet.errors import CohortError, RunError
-from mpi_unet.files import read_json, write_json, write_text
-from mpi_unet.sources.account import private_folder, write_account
 
 __all__ = [
     "KEY",
@@ -32,8 +24,6 @@ __all__ = [
     "part_of",
     "put_in_place",
     "reuse_key",
-    "write_preparation",
-    "write_private_table",
 ]
 
 KEY = "source_key"
@@ -143,47 +133,3 @@ def cohort_in_making(output: str | Path, source: str, key: str) -> Iterator[Path
             raise RunError(
                 f"{output} cannot be written: {error.strerror or error}; free some space or choose another output"
             ) from error
-
-
-def write_preparation(
-    root: str | Path,
-    source: str,
-    rows: Sequence[Mapping[str, str]],
-    *,
-    left_out: Mapping[str, int] | None = None,
-    warnings: Sequence[str] = (),
-    **facts: Any,
-) -> None:
-    """Write the public account of a cohort, counted from the rows of ``cases.csv``; see `account.write_account`.
-
-    Further facts become keys of the account; none of them may identify a person.
-    """
-    patients = len({row["patient_id"] for row in rows})
-    write_account(
-        root, source=source, cases=len(rows), patients=patients, left_out=left_out or {}, warnings=tuple(warnings)
-    )
-    if facts:
-        path = Path(root) / "preparation.json"
-        write_json(path, read_json(path) | facts)
-
-
-def write_private_table(output: str | Path, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Path:
-    """Write ``<cohort>_private/files.csv``: what became of each file.
-
-    Args:
-        output: The cohort folder.
-        rows: One mapping a file; a column that a row lacks is left empty.
-        columns: The columns, usually ``file`` (relative to the input), ``taken`` (the case_id or empty), ``reason``.
-
-    Returns:
-        The file.
-    """
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    folder = private_folder(output)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    write_text(folder / "files.csv", text.getvalue())
-    return folder / "files.csv"

@@ -2,8 +2,8 @@
 
 The tree is what a PACS or a camera exports: no file extensions, nested folders, other modalities, duplicates, broken
 files. Every file is looked at, and every file has a row in the private table that says what became of it. What is
-*taken* are tomographic nuclear medicine images of the heart; `dicom_recognition` says how rest, stress and planes are
-told from headers and descriptions, `dicom_choice` which of several images of one acquisition counts.
+*taken* are tomographic nuclear medicine images of the heart; `recognition` says how rest, stress and planes are
+told from headers and descriptions, `choice` which of several images of one acquisition counts.
 
 Nothing that identifies a person enters the cohort: ids are keyed pseudonyms, dates are shifted, descriptions are used
 in memory only. The messages of the terminal name files by their path below the input, to the person who gave the
@@ -25,21 +25,20 @@ from mpi_unet.cohort.table import write_cohort_table
 from mpi_unet.dicom.identity import DEFAULT_KEY_FILE, Pseudonyms
 from mpi_unet.errors import CohortError, listing
 from mpi_unet.files import read_json, sha256
-from mpi_unet.sources.dicom_cases import PlannedImage, identifying_texts, number_of, planned, warnings_about
-from mpi_unet.sources.dicom_choice import Candidate, Decision, chosen_images
-from mpi_unet.sources.dicom_images import write_pixels
-from mpi_unet.sources.dicom_options import Options
-from mpi_unet.sources.dicom_scan import ScannedFile, files_below, scan_file
-from mpi_unet.sources.dicom_sorting import sorted_images
-from mpi_unet.sources.dicom_words import Table
+from mpi_unet.sources.account import write_account, write_private_table
+from mpi_unet.sources.dicom.cases import PlannedImage, identifying_texts, number_of, planned, warnings_about
+from mpi_unet.sources.dicom.choice import Candidate, Decision, chosen_images
+from mpi_unet.sources.dicom.images import write_pixels
+from mpi_unet.sources.dicom.options import Options
+from mpi_unet.sources.dicom.scan import ScannedFile, files_below, scan_file
+from mpi_unet.sources.dicom.sorting import sorted_images
+from mpi_unet.sources.dicom.words import Table
 from mpi_unet.sources.placing import (
     KEY,
     check_apart,
     check_replaceable,
     cohort_in_making,
     reuse_key,
-    write_preparation,
-    write_private_table,
 )
 
 __all__ = ["dicom_cohort"]
@@ -98,7 +97,7 @@ def dicom_cohort(
         use_issuer: The same PatientID of two issuers means two people.
         keep_text: Descriptions to write as columns, e.g. ``["SeriesDescription"]``.
         identifying_text: Write them even where they hold words of names, numbers or dates.
-        patterns: Tables as in conf/source/dicom.yaml that replace those of `mpi_unet.sources.dicom_words.PATTERNS`.
+        patterns: Tables as in conf/source/dicom.yaml that replace those of `mpi_unet.sources.dicom.words.PATTERNS`.
         name: Name of the cohort; it stands in reports.
         licence: Licence of the images.
 
@@ -237,7 +236,7 @@ def _write_cohort(
     write_cohort_table(
         part, metadata=_metadata(chosen, files, options, pseudonyms) | {KEY: f"{SOURCE}:{key}"}, rows=rows
     )
-    write_preparation(
+    write_account(
         part, SOURCE, rows, left_out=_counted(left), warnings=warnings_about(chosen, options), files=len(files)
     )
 

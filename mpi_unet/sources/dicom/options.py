@@ -11,9 +11,9 @@ import numpy as np
 from mpi_unet.cohort.table import DOMAINS
 from mpi_unet.errors import CohortError, listing, nearest
 from mpi_unet.files import sha256
-from mpi_unet.sources.dicom_choice import ONE_PER
-from mpi_unet.sources.dicom_scan import OWN_TEXTS, SHARED_TEXTS
-from mpi_unet.sources.dicom_words import PATTERNS, Table, check_patterns
+from mpi_unet.sources.dicom.choice import ONE_PER
+from mpi_unet.sources.dicom.scan import OWN_TEXTS, SHARED_TEXTS
+from mpi_unet.sources.dicom.words import PATTERNS, Table, check_patterns
 
 __all__ = ["Options"]
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mpi_unet.errors import CohortError, listing
-from mpi_unet.sources.dicom_images import PixelFacts, gates_of
-from mpi_unet.sources.dicom_recognition import Recognized
-from mpi_unet.sources.dicom_scan import Header, ScannedFile
-from mpi_unet.sources.dicom_words import names_in
+from mpi_unet.sources.dicom.images import PixelFacts, gates_of
+from mpi_unet.sources.dicom.recognition import Recognized
+from mpi_unet.sources.dicom.scan import Header, ScannedFile
+from mpi_unet.sources.dicom.words import names_in
 
 __all__ = [
     "ONE_PER",

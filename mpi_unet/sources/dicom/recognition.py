@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpi_unet.sources.dicom_scan import OWN_TEXTS, SHARED_TEXTS, Header
-from mpi_unet.sources.dicom_words import PATTERNS, UNCLEAR, Table, names_in
+from mpi_unet.sources.dicom.scan import OWN_TEXTS, SHARED_TEXTS, Header
+from mpi_unet.sources.dicom.words import PATTERNS, UNCLEAR, Table, names_in
 
 __all__ = ["BODY_AXIS_TOLERANCE_DEG", "Recognized", "recognized"]
 
@@ -59,7 +59,7 @@ def recognized(header: Header, patterns: Mapping[str, Table] = PATTERNS, plane: 
 
     Args:
         header: Of a tomographic image.
-        patterns: Tables as in `mpi_unet.sources.dicom_words.PATTERNS`; a missing one is taken from there.
+        patterns: Tables as in `mpi_unet.sources.dicom.words.PATTERNS`; a missing one is taken from there.
         plane: What all reconstructions cut, when the user says so; what stands in the objects is then not asked.
     """
     tables = {**PATTERNS, **patterns}

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from mpi_unet.dicom.identity import Pseudonyms
 from mpi_unet.errors import DicomError
-from mpi_unet.sources.dicom_choice import Candidate, Decision, check_identifiers
-from mpi_unet.sources.dicom_images import PixelFacts, as_detail, read_facts
-from mpi_unet.sources.dicom_options import Options
-from mpi_unet.sources.dicom_recognition import Recognized, recognized
-from mpi_unet.sources.dicom_scan import Header, ScannedFile
+from mpi_unet.sources.dicom.choice import Candidate, Decision, check_identifiers
+from mpi_unet.sources.dicom.images import PixelFacts, as_detail, read_facts
+from mpi_unet.sources.dicom.options import Options
+from mpi_unet.sources.dicom.recognition import Recognized, recognized
+from mpi_unet.sources.dicom.scan import Header, ScannedFile
 
 __all__ = ["sorted_images"]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from mpi_unet.dicom.allow_list import from_vocabulary
 from mpi_unet.dicom.identity import Pseudonyms, identifying
-from mpi_unet.sources.dicom_choice import Candidate
-from mpi_unet.sources.dicom_images import gates_of
-from mpi_unet.sources.dicom_options import Options
-from mpi_unet.sources.dicom_scan import Header
-from mpi_unet.sources.dicom_words import PATTERNS, names_in, plain_words
+from mpi_unet.sources.dicom.choice import Candidate
+from mpi_unet.sources.dicom.images import gates_of
+from mpi_unet.sources.dicom.options import Options
+from mpi_unet.sources.dicom.scan import Header
+from mpi_unet.sources.dicom.words import PATTERNS, names_in, plain_words
 
 __all__ = ["PlannedImage", "camera_of", "identifying_texts", "number_of", "numbers_of", "planned", "warnings_about"]
 
@@ -169,6 +169,7 @@ def _planned(one: Candidate, number: int, date: str, options: Options, pseudonym
             "counts": str(counts) if counts else "",
             "study_date": date,
             "source_uid": one.source_uid,
+            "place": "" if one.pixels.has_place else "unknown",  # outlines in patient coordinates need to know
         }
         rows.append(row | {keyword: one.header.texts.get(keyword, "") for keyword in options.keep_text})
     return PlannedImage(one, tuple(gates), tuple(rows))
