@@ -35,6 +35,8 @@ from mpi_unet.evaluation.table import (
     write_scores,
 )
 from mpi_unet.files import read_json, waiting_lock, write_json
+from mpi_unet.reader_study.options import Network, StudyOptions, choose_readers
+from mpi_unet.reader_study.study import newest_change, reader_study
 from mpi_unet.report.comparison import PUBLISHED
 from mpi_unet.report.page import write_report
 from mpi_unet.run import Run, now
@@ -64,14 +66,17 @@ def open_cohort(data: DictConfig) -> Cohort:
     return Cohort.open(root, exclude=list(data.exclude))
 
 
-def assess(run: Run, cohort: Cohort) -> None:
+def assess(run: Run, cohort: Cohort, agreement: StudyOptions | None = None) -> None:
     """Score every out-of-fold prediction of a run, summarize over patients and write the report.
 
     Args:
         run: A run whose folds are done.
         cohort: The cohort that it was made with.
+        agreement: How to compare the predictions with all readers of the cohort, where several outlined it; None
+            leaves that out.
 
     Raises:
+        AgreementError: The readers cannot be compared as asked.
         RunError: Predictions are missing, or the run belongs to another cohort.
         SplitError: The cohort is not the one that was split.
     """
@@ -100,6 +105,9 @@ def assess(run: Run, cohort: Cohort) -> None:
     write_scores(run.scores, rows)
     write_scores(run.baselines, baseline_rows)
     write_json(run.summary, _summary(run, config, cohort, split, rows, baseline_rows, num_frames))
+    run.agreement.unlink(missing_ok=True)  # it would speak of other scores
+    if agreement is not None and split.unit == "patient":
+        _agree(run, config, cohort, split, [case for _, case, _ in held_out], agreement)
     write_report(run.folder, cohort)
 
 
@@ -124,7 +132,7 @@ def cohort_of(run: Run) -> Cohort:
 
 
 def say_result(run: Run, console: Console) -> None:
-    """Three lines of result, and the path of the report as the last line."""
+    """Three lines of result, the conclusion on agreement where it was asked for, and last the path of the report."""
     summary = read_json(run.summary)
     metrics, baseline = summary["metrics"], summary["baselines"]["mean_shape"]["metrics"]["dice"]
     design = summary["design"]
@@ -141,7 +149,11 @@ def say_result(run: Run, console: Console) -> None:
         f"background and LV {_number(metrics['macro_dice']['mean'])}, accuracy {_number(metrics['accuracy']['mean'])}"
     )
     whose = "simulated outlines" if design["simulated_readers"] else "the outlines of one reader"
-    console.print(f"against {whose} ({design['reader']}); agreement between experts was not measured")
+    if run.agreement.is_file():
+        console.print(f"against {whose} ({design['reader']}); against all readers:")
+        console.print(read_json(run.agreement)["conclusion"]["text"], highlight=False)
+    else:
+        console.print(f"against {whose} ({design['reader']}); agreement between experts was not measured")
     console.print(str(run.report))
 
 
@@ -160,6 +172,54 @@ def say_comparison(runs: Mapping[str, Run], page: Path, console: Console) -> Non
     table.add_row("as published (image split)", "-", "-", "-", "-", *published)
     console.print(table)
     console.print(str(page))
+
+
+def _agree(
+    run: Run, config: DictConfig, cohort: Cohort, split: Split, cases: Sequence[Case], options: StudyOptions
+) -> None:
+    """Compare the out-of-fold masks with all readers, where two or more readers outlined."""
+    if len(choose_readers(cohort, options.readers).readers) < 2:
+        return
+    probabilities = {case.case_id: run.probability(case.case_id) for case in cases}
+    network = Network(
+        name=config.name,
+        how=f"out-of-fold masks of a run; {split.note}",
+        masks={case.case_id: run.prediction(case.case_id) for case in cases},
+        trained_on=(config.data.reader,),
+        probabilities={case_id: file for case_id, file in probabilities.items() if file.is_file()},
+        threshold=float(config.prediction.threshold),
+    )
+    summary = read_json(run.summary)
+    reader_study(
+        run.folder,
+        cohort,
+        cases,
+        network,
+        options,
+        mode="run",
+        created=options.created or read_json(run.environment).get("finished") or newest_change(network.masks.values()),
+        known=_claim_answers(config, summary),
+    )
+
+
+def _claim_answers(config: DictConfig, summary: Mapping[str, Any]) -> dict[int, str]:
+    """What a run knows of the items of CLAIM about its network."""
+    design = summary["design"]
+    folds = f"{design['num_folds']} folds" if design["split"] == "kfold" else "one holdout division"
+    fixed, random = (
+        ", ".join(str(name) for name in config.transforms.get(kind) or {}) or "none"
+        for kind in ("deterministic", "random")
+    )
+    return {
+        9: f"applied to every image: {fixed}",
+        19: f"{folds}; {design['split_note']}",
+        20: "patient: all images of a patient are on one side",
+        22: f"{design['model']}, {design['parameters']:,} parameters",
+        25: f"loss {design['loss']}, optimizer {_last_part(config.optimizer)}, augmentation: {random}",
+        26: "the epoch with the highest Dice on the validation patients of its fold; no test patient took part",
+        27: "none: each patient was segmented by the one network that had not seen the patient",
+        32: "every patient was segmented by a network trained without that patient",
+    }
 
 
 class _Scorer:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +78,11 @@ class Run:
     def summary(self) -> Path:
         """Every number of the report."""
         return self.folder / "summary.json"
+
+    @property
+    def agreement(self) -> Path:
+        """Agreement with and between several readers, where it was asked for."""
+        return self.folder / "agreement.json"
 
     @property
     def report(self) -> Path:
@@ -196,6 +201,14 @@ def note_in_environment(run: Run, **facts: Any) -> None:
 def now() -> str:
     """The time, to the second, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def flat_recipe(config: DictConfig, free: Sequence[str] = FREE_KEYS) -> dict[str, Any]:
+    """Every leaf of a configuration by its dotted key, without the keys that are free to differ."""
+    leaves = _leaves(plain(config))
+    return {
+        key: value for key, value in leaves.items() if not any(key == one or key.startswith(f"{one}.") for one in free)
+    }
 
 
 def _refuse_other_recipe(run: Run, recipe: Mapping[str, Any]) -> None:

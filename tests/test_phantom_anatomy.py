@@ -392,7 +392,7 @@ def test_smooth_fields_are_smooth_and_of_unit_size():
     assert abs(np.corrcoef(values, far)[0, 1]) < 0.35
 
 
-@pytest.mark.parametrize("name", ["truth", "D", "a", "A0", "A1", "2A", ""])
+@pytest.mark.parametrize("name", ["truth", "Z", "a", "A0", "A1", "2A", ""])
 def test_unknown_reader_is_refused(name: str):
     with pytest.raises(CohortError, match=r"is no simulated reader(.|\n)*'A2'"):
         split_reader(name)

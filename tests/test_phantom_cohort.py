@@ -50,6 +50,10 @@ def test_short_axis_cohort_passes_the_checks_of_every_cohort(short_axis: Path):
     assert np.linalg.det(volume.affine[:3, :3]) > 0  # LPS to RAS keeps the handedness
 
 
+def test_second_read_is_declared_as_one(short_axis: Path):
+    assert Cohort.open(short_axis).repeat_reads == {"A2": "A"}
+
+
 def test_projection_cohort_passes_the_checks_of_every_cohort(tmp_path: Path):
     root = phantom_cohort(tmp_path / "p", domain="projection", num_patients=1, seed=5, readers=("truth", "B"))
     cohort = Cohort.open(root)
@@ -117,7 +121,7 @@ def test_all_unknown_options_are_named_at_once(tmp_path: Path):
             domain="short_axs",
             label="lv_wal",
             seed=-1,
-            readers=("truth", "D", "A1", "A", "A"),
+            readers=("truth", "Z", "A1", "A", "A"),
             studies=("exercise",),
             protocol="pinhole",
             reconstruction="mlem",
@@ -131,9 +135,9 @@ def test_all_unknown_options_are_named_at_once(tmp_path: Path):
         "domain: is 'short_axs'; expected projection or transaxial or short_axis; did you mean 'short_axis'?",
         "label: is 'lv_wal'",
         "seed: is -1; expected 0 or more",
-        "'D' is no simulated reader",
+        "'Z' is no simulated reader",
         "'A1' is no simulated reader",
-        "readers: is ['truth', 'D', 'A1', 'A', 'A']; expected at least one name, each once",
+        "readers: is ['truth', 'Z', 'A1', 'A', 'A']; expected at least one name, each once",
         "studies: is 'exercise'",
         "protocol: is 'pinhole'",
         "reconstruction: is 'mlem'",

@@ -66,7 +66,7 @@ def individual_equivalence(
     Returns:
         The coefficients over patients with a reading by every method and two by each method that was repeated at all;
         ``n_left_out`` counts the others. The interval is bootstrap-t of the logarithm over patients; there is none
-        where a coefficient is 0 or infinite. A coefficient of readings that never differ is NaN.
+        where a coefficient is 0 or infinite, or an end would be. A coefficient of readings that never differ is NaN.
 
     Raises:
         AgreementError: Fewer than two methods, a reference that is none of them or was not repeated, no patient with
@@ -172,7 +172,10 @@ def _ratio(top: np.ndarray, bottom: np.ndarray, level: float, resamples: int, se
         return Estimate(value, Interval(value, value, level, "bootstrap-t of the logarithm over patients"), n, method)
     t = _log_ratio_statistics(top / top.mean(), bottom / bottom.mean(), resamples, seed)
     high, low = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
-    ends = value * np.exp([-high * error, -low * error])
+    with np.errstate(over="ignore"):
+        ends = value * np.exp([-high * error, -low * error])
+    if not np.isfinite(ends).all():
+        return Estimate(value, None, n, f"{method}; too few patients for an interval")
     interval = Interval(float(ends[0]), float(ends[1]), level, "bootstrap-t of the logarithm over patients")
     return Estimate(value, interval, n, method)
 

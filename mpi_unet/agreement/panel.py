@@ -146,7 +146,7 @@ def panel(
     Source:
         Delta with its interval is the statistic of FDA's regulatory science tool SegAgree: Hu et al. 2025, J Med
         Imaging 12(5):055003. doi:10.1117/1.JMI.12.5.055003. Interchangeability: Obuchowski 2001, Stat Med
-        20(21):3261-3278; Obuchowski et al. 2014, Acad Radiol 21(11):1483-1489.
+        20(19):2845-2863; Obuchowski et al. 2014, Acad Radiol 21(11):1483-1489.
 
     Example:
         Two patients, two readers: p0 is 0.8 and 0.9, pn is 0.85 and 0.85.

@@ -317,6 +317,9 @@ def _icc(form: str, squares: _MeanSquares, level: float, left_out: int, of_a: tu
             interval, note = None, "below zero, where the approximation breaks down: no interval"
     if not single:
         value = _stepped_up(value, k)
+        if kind == "A" and between + spread / n < 0:  # the denominator of McGraw and Wong
+            value, interval = math.nan, None
+            note = "the variance of the mean reading is estimated below zero: no reliability can be had"
     words = {"1": "one-way random", "A": "two-way random, absolute agreement", "C": "two-way, consistency"}[kind]
     return Icc(
         estimate=float(value),

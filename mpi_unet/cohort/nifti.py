@@ -28,6 +28,7 @@ __all__ = [
     "Volume",
     "affine_from_spacing",
     "num_frames",
+    "read_grid",
     "read_image",
     "read_mask",
     "read_stored",
@@ -146,19 +147,20 @@ def read_stored(path: str | Path) -> Stored:
         values = np.asanyarray(file.dataobj)
     except READ_ERRORS as error:
         raise _unreadable(path, error) from error
-    header = file.header
-    is_placed = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
-    if is_placed:
-        affine = np.asarray(file.affine, dtype=float)
-    else:
-        x, y, z = (float(zoom) for zoom in header.get_zooms()[:3])
-        affine = affine_from_spacing((z, y, x))
+    affine, is_placed = _place(file)
     return Stored(np.ascontiguousarray(values.T), affine, is_placed)
 
 
 def num_frames(path: str | Path) -> int:
     """Length of the z axis, from the header alone."""
     return int(_load(path).shape[2])
+
+
+def read_grid(path: str | Path) -> tuple[tuple[int, int, int], Affine]:
+    """Shape (z, y, x) and affine of an image or mask, from the header alone."""
+    file = _load(path)
+    x, y, z = file.shape
+    return (int(z), int(y), int(x)), _place(file)[0]
 
 
 def write_image(path: str | Path, array: Image, affine: Affine, *, is_distance_z: bool = True) -> None:
@@ -212,6 +214,16 @@ def _load(path: str | Path) -> Any:
         shape = "x".join(map(str, file.shape))
         raise CohortError(f"{path.name}: shape is {shape}; expected three axes (x, y, z), none of them empty")
     return file
+
+
+def _place(file: Any) -> tuple[Affine, bool]:
+    """Affine of a file, diagonal where it does not say where its voxels are, and whether it does."""
+    header = file.header
+    is_placed = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0
+    if is_placed:
+        return np.asarray(file.affine, dtype=float), True
+    x, y, z = (float(zoom) for zoom in header.get_zooms()[:3])
+    return affine_from_spacing((z, y, x)), False
 
 
 def _unreadable(path: str | Path, error: Exception) -> CohortError:

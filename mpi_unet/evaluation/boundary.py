@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -23,14 +24,17 @@ from mpi_unet.evaluation.overlap import check_masks
 
 __all__ = [
     "SurfaceDistances",
+    "Surfaces",
     "assd_mm",
     "boundary",
+    "distances_between",
     "frame_surface_distances",
     "hd95_mm",
     "hd_mm",
     "masd_mm",
     "nsd",
     "surface_distances",
+    "surfaces",
     "volume_difference_ml",
     "volume_difference_pct",
     "volume_ml",
@@ -104,17 +108,53 @@ def frame_surface_distances(
         [2.5, nan]
     """
     check_masks(preds, target)
-    spacing = _checked_spacing(spacing_mm, preds.ndim - 1)
-    of_preds, of_target = np.argwhere(boundary(preds)), np.argwhere(boundary(target))
-    frames = np.arange(preds.shape[0] + 1)
-    cuts_preds, cuts_target = (np.searchsorted(points[:, 0], frames) for points in (of_preds, of_target))
-    to_target = _nearest_mm(of_preds, of_target, preds.shape, spacing)
-    to_preds = _nearest_mm(of_target, of_preds, preds.shape, spacing)
+    return distances_between(surfaces(preds, spacing_mm), surfaces(target, spacing_mm))
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """Boundary voxels of one mask in each of many frames, to be measured against others on the same grid.
+
+    ``points`` are indices (frame first) in the order of the frames; frame ``f`` has those from ``cuts[f]`` up to
+    ``cuts[f + 1]``.
+    """
+
+    points: Int[np.ndarray, "n axes"]
+    cuts: Int[np.ndarray, " frames_and_one"]
+    scale_mm: Float[np.ndarray, " axes"]
+
+    @cached_property
+    def tree(self) -> KDTree:
+        """The points in mm, for searching; quick to build rather than quick to ask."""
+        return KDTree(self.points * self.scale_mm, leafsize=32, balanced_tree=False, compact_nodes=False)
+
+
+def surfaces(masks: Bool[np.ndarray, "b ..."], spacing_mm: Sequence[float]) -> Surfaces:
+    """Find the boundary of a mask in each of many frames, once for all comparisons.
+
+    Args:
+        masks: Bool masks, ``(b, y, x)``, or ``(b, z, y, x)`` for many volumes.
+        spacing_mm: Distance of neighboring pixel centers along the axes after the first.
+
+    Raises:
+        ValueError: The spacing does not fit the masks.
+    """
+    spacing = _checked_spacing(spacing_mm, masks.ndim - 1)
+    points = np.argwhere(boundary(masks))
+    gap = 2 * float(np.dot(masks.shape[1:], spacing)) + 1
+    return Surfaces(
+        points, np.searchsorted(points[:, 0], np.arange(masks.shape[0] + 1)), np.concatenate([[gap], spacing])
+    )
+
+
+def distances_between(preds: Surfaces, target: Surfaces) -> list[SurfaceDistances]:
+    """Measure what :func:`frame_surface_distances` measures, between boundaries that were found before."""
+    to_target, to_preds = _nearest_mm(preds, target), _nearest_mm(target, preds)
     return [
         SurfaceDistances(
-            to_target[cuts_preds[frame] : cuts_preds[frame + 1]], to_preds[cuts_target[frame] : cuts_target[frame + 1]]
+            to_target[preds.cuts[frame] : preds.cuts[frame + 1]], to_preds[target.cuts[frame] : target.cuts[frame + 1]]
         )
-        for frame in range(preds.shape[0])
+        for frame in range(preds.cuts.size - 1)
     ]
 
 
@@ -285,27 +325,19 @@ def volume_difference_pct(preds: Shaped[np.ndarray, ...], target: Shaped[np.ndar
 # --- Private helpers ---
 
 
-def _nearest_mm(
-    points: Int[np.ndarray, "n axes"],
-    others: Int[np.ndarray, "m axes"],
-    shape: tuple[int, ...],
-    spacing_mm: Float[np.ndarray, " dims"],
-) -> Float[np.ndarray, " n"]:
-    """Distance of each point to the nearest other one with the same first coordinate; inf where there is none.
+def _nearest_mm(points: Surfaces, others: Surfaces) -> Float[np.ndarray, " n"]:
+    """Distance of each point to the nearest other one of the same frame; inf where there is none.
 
     One tree serves all frames: frames stand so far apart along an axis of their own that the nearest neighbor is always
     of the same frame. The distance is then computed from whole voxel steps, so that a step of one voxel is exactly the
     spacing.
     """
-    distances = np.full(len(points), np.inf)
-    reachable = np.isin(points[:, 0], others[:, 0])
+    distances = np.full(len(points.points), np.inf)
+    reachable = np.diff(others.cuts)[points.points[:, 0]] > 0
     if not reachable.any():
         return distances
-    gap = 2 * float(np.dot(shape[1:], spacing_mm)) + 1
-    scale = np.concatenate([[gap], spacing_mm])
-    tree = KDTree(others * scale, leafsize=32, balanced_tree=False, compact_nodes=False)  # quick to build: asked once
-    _, nearest = tree.query(points[reachable] * scale)
-    steps = (points[reachable] - others[nearest])[:, 1:] * spacing_mm
+    _, nearest = others.tree.query(points.points[reachable] * points.scale_mm)
+    steps = (points.points[reachable] - others.points[nearest])[:, 1:] * points.scale_mm[1:]
     distances[reachable] = np.sqrt((steps**2).sum(axis=1))
     return distances
 

@@ -84,6 +84,8 @@ STYLES = {
     "A": Style(),
     "B": Style(epi_mm=0.20, endo_mm=-0.15, base_mm=1.2),  # draws thick walls, far into the base
     "C": Style(epi_mm=-0.20, endo_mm=0.10, base_mm=-1.2),  # draws thin walls, stops early
+    "D": Style(epi_mm=0.15, endo_mm=0.20, base_mm=-0.6, shift_sd_mm=0.22, border_sd_mm=0.16),  # wide, steady hand
+    "E": Style(epi_mm=-0.10, endo_mm=-0.10, base_mm=0.8, drift_sd_mm=0.30, shift_sd_mm=0.36),  # small, in a hurry
 }
 
 PROJECTION_SCALE = 1.85

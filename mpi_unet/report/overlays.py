@@ -58,6 +58,20 @@ class CaseScore:
 
 
 @dataclass(frozen=True)
+class Stroke:
+    """How one outline is drawn; ``layer`` is a class by which the page can hide it."""
+
+    color: str
+    dashes: str = ""
+    width: float = 1.7
+    layer: str = ""
+
+
+READER_STROKE = Stroke(READER_COLOR)
+NETWORK_STROKE = Stroke(NETWORK_COLOR, NETWORK_DASHES)
+
+
+@dataclass(frozen=True)
 class Overlay:
     """The panels of one case; ``whole`` is all of them in one file, ``note`` says how frames were chosen and turned."""
 
@@ -129,13 +143,20 @@ def case_overlay(
         frames = frames[::-1]
     images = [view.turn(volume.array[frame]) for frame in frames]
     masks = [(view.turn(target[frame]), view.turn(preds[frame])) for frame in frames]
-    field = _field(masks, spacing_yx)
-    black, white = _window([image[field.rows, field.columns] for image in images])
+    field = common_field([mask for pair in masks for mask in pair], spacing_yx)
+    black, white = gray_window([image[field.rows, field.columns] for image in images])
     tag = "simulated" if cohort.simulated_readers else ""
     word = "view" if cohort.domain == "projection" else "slice"
     pieces = [
-        _piece(np.clip((image - black) / (white - black), 0, 1), *pair, field, view, spacing_yx, tag)
-        for image, pair in zip(images, masks, strict=True)
+        frame_piece(
+            np.clip((image - black) / (white - black), 0, 1),
+            [(mine, READER_STROKE), (its, NETWORK_STROKE)],
+            field,
+            view,
+            spacing_yx,
+            tag,
+        )
+        for image, (mine, its) in zip(images, masks, strict=True)
     ]
     captions = tuple(f"{word} {frame + 1} of {len(target)}" for frame in frames)
     alts = [
@@ -145,16 +166,17 @@ def case_overlay(
     ]
     name = f"case_{score.role}"
     panels = tuple(
-        Drawing(f"{name}_{index}", alt, "", _svg(piece, WIDTH, field.height, alt))
+        Drawing(f"{name}_{index}", alt, "", panel_svg(piece, WIDTH, field.height, alt))
         for index, (piece, alt) in enumerate(zip(pieces, alts, strict=True))
     )
-    return Overlay(score, panels, captions, _whole(name, score, pieces, captions, field), _note(view, case, word))
+    return Overlay(score, panels, captions, _whole(name, score, pieces, captions, field), frames_note(view, case, word))
 
 
-def choose_frames(target: Mask, preds: Mask, among: Sequence[int]) -> list[int]:
+def choose_frames(target: Mask, preds: Mask, among: Sequence[int], most: int = NUM_PANELS) -> list[int]:
     """Choose frames evenly from the first to the last one that holds LV of the reader or, failing that, of the network.
 
-    Both ends are included, because base and apex are where outlines go wrong. Only frames of ``among`` are chosen.
+    Both ends are included, because base and apex are where outlines go wrong. Only frames of ``among`` are chosen, at
+    ``most`` so many.
 
     Example:
         >>> target = np.zeros((24, 4, 4), dtype=bool)
@@ -166,7 +188,7 @@ def choose_frames(target: Mask, preds: Mask, among: Sequence[int]) -> list[int]:
     marked = [frame for frame in frames if target[frame].any()] or [frame for frame in frames if preds[frame].any()]
     if marked:
         frames = [frame for frame in frames if marked[0] <= frame <= marked[-1]]
-    places = np.linspace(0, len(frames) - 1, min(NUM_PANELS, len(frames)))
+    places = np.linspace(0, len(frames) - 1, min(most, len(frames)))
     return [frames[round(place)] for place in places.tolist()]
 
 
@@ -196,13 +218,10 @@ def gray_png(gray: Float[np.ndarray, "y x"]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-# --- Private helpers ---
-
-
-def _field(masks: Sequence[tuple[FrameMask, FrameMask]], spacing_yx: tuple[float, ...] | None) -> Field:
+def common_field(masks: Sequence[FrameMask], spacing_yx: tuple[float, ...] | None) -> Field:
     """A common field around every outline shown, as square as the image allows."""
-    shape = masks[0][0].shape
-    union = np.any([mask for pair in masks for mask in pair], axis=0)
+    shape = masks[0].shape
+    union = np.any(masks, axis=0)
     dy, dx = spacing_yx or (1.0, 1.0)
     spans = []
     for axis, step in ((1, dy), (0, dx)):
@@ -221,7 +240,7 @@ def _field(masks: Sequence[tuple[FrameMask, FrameMask]], spacing_yx: tuple[float
     return Field(rows, columns, dy * unit, dx * unit)
 
 
-def _window(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+def gray_window(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     """Intensities shown as black and as white."""
     values = np.concatenate([part[np.isfinite(part)] for part in parts])
     if not values.size:
@@ -231,27 +250,26 @@ def _window(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     return (black, white) if white > black else (black, black + 1.0)
 
 
-def _piece(
+def frame_piece(
     gray: np.ndarray,
-    target: FrameMask,
-    preds: FrameMask,
+    outlines: Sequence[tuple[FrameMask, Stroke]],
     field: Field,
     view: View,
     spacing_yx: tuple[float, ...] | None,
     tag: str,
 ) -> str:
-    """The inside of one panel: image, two outlines, names of the edges, scale bar."""
+    """The inside of one panel: image, outlines from the first to the topmost, names of the edges, scale bar."""
     height = field.height
     uri = gray_png(gray[field.rows, field.columns])
     parts = [f'<image href="{uri}" width="{WIDTH:g}" height="{height:.2f}" preserveAspectRatio="none"/>']
-    for mask, color, dashes in ((target, READER_COLOR, ""), (preds, NETWORK_COLOR, NETWORK_DASHES)):
+    for mask, stroke in outlines:
         if path := outline_path(mask, field):
-            line = f'<path class="outline" d="{path}" fill="none"'
-            if dashes:
-                line += f' stroke-dasharray="{dashes}"'
-            else:  # a dark rim below the solid line; the dashed one lies above both
-                parts.append(f'{line} stroke="#000" stroke-opacity="0.7" stroke-width="3.2"/>')
-            parts.append(f'{line} stroke="{color}" stroke-width="1.7"/>')
+            line = f'<path class="outline{" " * bool(stroke.layer)}{stroke.layer}" d="{path}" fill="none"'
+            if stroke.dashes:
+                line += f' stroke-dasharray="{stroke.dashes}"'
+            if stroke.layer or not stroke.dashes:  # a dark rim; of two lines only, the dashed one needs none
+                parts.append(f'{line} stroke="#000" stroke-opacity="0.7" stroke-width="{stroke.width + 1.5:g}"/>')
+            parts.append(f'{line} stroke="{stroke.color}" stroke-width="{stroke.width:g}"/>')
     if view.edges:
         top, right, bottom, left = view.edges
         middle = height / 2
@@ -273,18 +291,32 @@ def _piece(
     return "".join(parts)
 
 
+def panel_svg(inside: str, width: float, height: float, alt: str, namespace: str = "") -> str:
+    """One panel as an element of the page, or a file of its own with the ``namespace``."""
+    return (
+        f'<svg {namespace}class="panel" role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:.2f}">'
+        f"{inside}</svg>"
+    )
+
+
+def frames_note(view: View, case: Case, word: str) -> str:
+    """How the frames of a case were ordered and turned, and which acquisition it is."""
+    sequence = f"{word}s from {view.order}" if view.order else f"{word}s in stored order"
+    turned = "" if view.edges else "; shown as stored, since the file does not say where the patient's sides are"
+    if word == "view":
+        turned = ""
+    facts = [fact for fact in (case.acquisition, f"gate {case.gate}" if case.gate else "") if fact]
+    return f"{sequence}{turned}" + (f" ({', '.join(facts)})" if facts else "")
+
+
+# --- Private helpers ---
+
+
 def _word(text: str, x: float, y: float, anchor: str = "middle", turn: int = 0) -> str:
     rotation = f' transform="rotate({turn} {x:g} {y:.1f})"' if turn else ""
     return (
         f'<text x="{x:g}" y="{y:.1f}" text-anchor="{anchor}"{rotation} font-size="10.5" fill="#fff" stroke="#000" '
         f'stroke-width="2.5" paint-order="stroke" font-family="sans-serif">{escape(text)}</text>'
-    )
-
-
-def _svg(inside: str, width: float, height: float, alt: str, namespace: str = "") -> str:
-    return (
-        f'<svg {namespace}class="panel" role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:.2f}">'
-        f"{inside}</svg>"
     )
 
 
@@ -301,13 +333,4 @@ def _whole(name: str, score: CaseScore, pieces: Sequence[str], captions: Sequenc
     width = len(pieces) * (WIDTH + gap) - gap
     alt = f"The {score.role} case, {score.case_id}, Dice {score.dice:.3f}: reader solid amber, network dashed blue"
     size = f'xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{field.height + strip:.2f}" '
-    return Drawing(name, alt, _svg("".join(parts), width, field.height + strip, alt, size), "")
-
-
-def _note(view: View, case: Case, word: str) -> str:
-    sequence = f"{word}s from {view.order}" if view.order else f"{word}s in stored order"
-    turned = "" if view.edges else "; shown as stored, since the file does not say where the patient's sides are"
-    if word == "view":
-        turned = ""
-    facts = [fact for fact in (case.acquisition, f"gate {case.gate}" if case.gate else "") if fact]
-    return f"{sequence}{turned}" + (f" ({', '.join(facts)})" if facts else "")
+    return Drawing(name, alt, panel_svg("".join(parts), width, field.height + strip, alt, size), "")

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mpi_unet.cohort.table import Cohort
+from mpi_unet.errors import AgreementError
 from mpi_unet.files import write_text
+from mpi_unet.report.agreement_section import FILE, AgreementPart, agreement_part, read_agreement
 from mpi_unet.report.content import (
     absent_metrics,
     as_published,
@@ -39,7 +41,7 @@ def write_report(run: Path, cohort: Cohort) -> Path:
     """Write ``<run>/report.html`` and ``<run>/figures/*.svg`` from the files of a finished run.
 
     The page is one file that needs no network. Parts whose files are missing become sentences. The same files give the
-    same bytes.
+    same bytes. Where an ``agreement.json`` lies in the run, its analysis is a part of the page.
 
     Args:
         run: The run folder; ``summary.json`` must be there.
@@ -58,7 +60,9 @@ def write_report(run: Path, cohort: Cohort) -> Path:
     learning = learning_curves(record.histories)
     operating = _operating(record, missing)
     overlays = _overlays(record, cohort, missing)
-    for drawn in [*distributions, *learning, *operating, *(overlay.whole for overlay in overlays)]:
+    agreement = _agreement(record, cohort, missing)
+    shown = [*distributions, *learning, *operating, *(overlay.whole for overlay in overlays)]
+    for drawn in [*shown, *(agreement.drawings if agreement else ())]:
         write_text(run / "figures" / f"{drawn.name}.svg", drawn.standalone)
     summary, design = record.summary, record.design
     path = run / "report.html"
@@ -81,6 +85,7 @@ def write_report(run: Path, cohort: Cohort) -> Path:
         as_published=as_published(summary),
         empty_mask=empty_mask_accuracy(summary),
         baselines=baseline_table(summary),
+        agreement=agreement.content if agreement else None,
         reference=best_baseline(summary, "dice"),
         distributions=distributions,
         patients=_patient_rows(patients),
@@ -96,7 +101,7 @@ def write_report(run: Path, cohort: Cohort) -> Path:
         config=record.config,
         overrides=record.overrides,
         command=str(record.environment.get("command") or ""),
-        limits=limits(summary),
+        limits=limits({**summary, "agreement": FILE} if agreement and agreement.num_readers > 1 else summary),
         missing=missing,
     )
     write_text(path, page)
@@ -154,6 +159,17 @@ def _overlays(record: RunRecord, cohort: Cohort, missing: list[str]) -> list[Ove
         else:
             overlays.append(overlay)
     return overlays
+
+
+def _agreement(record: RunRecord, cohort: Cohort, missing: list[str]) -> AgreementPart | None:
+    """The part on agreement, where the run was compared with readers."""
+    if not (record.root / FILE).is_file():
+        return None
+    try:
+        return agreement_part(record.root, read_agreement(record.root), cohort)
+    except AgreementError:
+        missing.append(f"{FILE} is there but cannot be shown; make it anew with python -m mpi_unet.evaluate.")
+        return None
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:

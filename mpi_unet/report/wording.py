@@ -7,9 +7,10 @@ explained to a reader who has never heard of it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from mpi_unet.agreement.conclusion import FORBIDDEN
 
 DECIMALS = {"": 3, "mm": 2, "ml": 1, "%": 1, "frames": 2}
 """Decimals by unit: a thousandth of an overlap, a hundredth of a millimeter, a tenth of a milliliter."""
@@ -51,12 +52,6 @@ DOMAIN_WORDS = {
     "transaxial": "transaxial slices",
     "short_axis": "short-axis slices",
 }
-FORBIDDEN = re.compile(
-    r"no\s+(?:statistically\s+)?(?:significant\s+)?difference|not\s+(?:statistically\s+)?(?:significantly\s+)?different"
-    r"|\bas\s+good\s+as\b|human[-\s]level|superhuman|outperform|\bprove[ns]?\b|indistinguishable|\bidentical",
-    re.IGNORECASE,
-)
-"""Claims that a run of this kind cannot support, whatever its figures."""
 
 
 def forbidden_words(text: str) -> list[str]:
@@ -68,7 +63,7 @@ def forbidden_words(text: str) -> list[str]:
         >>> forbidden_words("The fit improved.")
         []
     """
-    return FORBIDDEN.findall(text)
+    return [found.group() for found in FORBIDDEN.finditer(text)]
 
 
 def number(value: float | int | str | None, unit: str = "") -> str:
