@@ -27,8 +27,16 @@ class DicomError(MpiUnetError):
     """A DICOM object cannot be read, or says something that it cannot mean."""
 
 
+class PacsError(MpiUnetError):
+    """An archive of images cannot be reached, or does not give what it was asked for."""
+
+
 class AgreementError(MpiUnetError):
     """Readings cannot be compared as asked."""
+
+
+class CardiacError(MpiUnetError):
+    """An outline of the heart does not have what a measurement needs."""
 
 
 class SplitError(MpiUnetError):

@@ -104,7 +104,7 @@ def running_orthanc(folder: Path, **options: object) -> Iterator[OrthancServer]:
             [program, str(folder / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait(server, process, folder / "log", bool(options.get("SslEnabled")))
+        _wait(server, process, folder / "log")
         yield server
     finally:
         process.terminate()
@@ -115,16 +115,13 @@ def running_orthanc(folder: Path, **options: object) -> Iterator[OrthancServer]:
             process.wait(10)
 
 
-def _wait(server: OrthancServer, process: subprocess.Popen[bytes], log: Path, encrypted: bool) -> None:
+def _wait(server: OrthancServer, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
             break
         try:
-            if encrypted:
-                socket.create_connection(("127.0.0.1", server.http_port), timeout=1).close()
-            else:
-                server.request("/system")
+            server.request("/system")
             return
         except urllib.error.HTTPError:  # it is there, and wants a password
             return
