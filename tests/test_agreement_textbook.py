@@ -1,6 +1,7 @@
 """Agreement statistics against what textbooks and papers print; the source stands in each test.
 
-Every number here was taken from its source, not from a run of this project, and is met to the digits printed there.
+The expected numbers were written down before anything was run. Most have the digits that the source prints; where the
+tolerance is wider, the source rounds in between (Bland & Altman) or draws at random (the bootstrap).
 """
 
 import math

@@ -112,6 +112,15 @@ def test_each_gate_speaks(changes, flag, words, verdict):
     assert verdict is None or result["verdict"] == verdict
 
 
+@pytest.mark.parametrize(
+    ("when", "is_exploratory"),
+    [("66416f1", False), ("NCT01234567", False), ("osf.io/abcde", False), ("none", True), ("not registered", True)],
+)
+def test_a_word_is_no_registration(when, is_exploratory):
+    flags = conclude(agreement_document(margin_registered_at=when))["flags"]
+    assert ("exploratory" in flags) == is_exploratory
+
+
 def test_readers_in_general_only_with_five_whose_interval_is_inside():
     result = conclude(agreement_document(readers=tuple("ABCDE"), reader_interval=(-0.015, 0.01)))
     assert "stays within the margin when the choice of experts is counted in" in result["text"]

@@ -151,8 +151,8 @@ def _is_registered(document: Mapping[str, Any]) -> bool:
         return False
     try:
         return date.fromisoformat(when[:10]) <= date.fromisoformat(str(document["created"])[:10])
-    except ValueError:  # a commit, or the number of a registration
-        return True
+    except ValueError:  # a commit, or the number or address of a registration, but not "none" or "not yet"
+        return any(character.isdigit() or character == "/" for character in when)
 
 
 def _readers_inside(block: Mapping[str, Any], margin: float | None) -> bool:

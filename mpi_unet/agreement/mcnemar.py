@@ -128,7 +128,7 @@ def mcnemar_of_table(
         statistic = math.nan if method == "exact" else float(found.statistic)
     difference = (b - c) / n
     half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(max(0.0, (b + c) / n - difference**2) / n)
-    interval = Interval(difference - half, difference + half, level, "Wald over patients") if half else None
+    interval = _within_one(difference, half, level, "Wald over patients") if half else None
     words = {"exact": "exact binomial", "corrected": "chi-square, continuity corrected", "plain": "chi-square"}[method]
     note = "" if half else "the results differ in no patient, or in all alike: no interval"
     return McNemar(difference, interval, n, f"McNemar, {words}", statistic, p_value, b, c, n, note)
@@ -212,7 +212,7 @@ def clustered_mcnemar_of_counts(
     difference = float(signed.sum()) / regions
     spread = float(np.square(signed - size * difference).sum()) * n / (n - 1)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * math.sqrt(spread) / regions
-    interval = Interval(difference - half, difference + half, level, "ratio over patients, t") if half else None
+    interval = _within_one(difference, half, level, "ratio over patients, t") if half else None
     note = "" if half else "the share that differs is the same in every patient: no interval"
     statistic, p_value = 0.0, 1.0
     if (b + c).any():
@@ -223,6 +223,11 @@ def clustered_mcnemar_of_counts(
 
 
 # --- Private helpers ---
+
+
+def _within_one(difference: float, half: float, level: float, method: str) -> Interval:
+    """An interval of a difference of shares, cut off where no difference can be."""
+    return Interval(max(-1.0, difference - half), min(1.0, difference + half), level, method)
 
 
 def _obuchowski(cells: Float[np.ndarray, "patients 4"]) -> float:

@@ -45,7 +45,7 @@ def wilcoxon_signed_rank(
         alternative: Two-sided, or whether the shift is "greater" or "less" than zero.
         zeros: Patients without a difference are dropped before ranking ("wilcox") or after it ("pratt").
         level: Confidence level of the two-sided interval; what is attained is at least this, except that with very few
-            patients the interval is all averages of pairs.
+            patients the interval is all averages of pairs, and ``note`` says what it attains.
 
     Returns:
         ``statistic`` is the sum of ranks of positive differences, ``p_value`` exact for up to 400 patients (two-sided:
@@ -76,10 +76,12 @@ def wilcoxon_signed_rank(
     above, below = _exact_tails(ranks, positive) if ranks.size <= MOST_EXACT else _normal_tails(ranks, positive)
     p_value = {"two-sided": min(1.0, 2 * min(above, below)), "greater": above, "less": below}[alternative]
     dropped = int(np.count_nonzero(d == 0))
-    note = f"{dropped} of {d.size} patients without a difference" if dropped else ""
+    notes = [f"{dropped} of {d.size} patients without a difference"] if dropped else []
+    if (attained := 1 - 2 * 0.5**d.size) < level:  # the widest interval there is
+        notes.append(f"of {d.size} patient(s) the interval holds with {100 * attained:.3g} % at most")
     method = f"signed rank, {'exact' if ranks.size <= MOST_EXACT else 'normal approximation'}"
     estimate, interval = _hodges_lehmann(d, level)
-    return PairedTest(estimate, interval, int(d.size), method, positive, p_value, alternative, note)
+    return PairedTest(estimate, interval, int(d.size), method, positive, p_value, alternative, "; ".join(notes))
 
 
 # --- Private helpers ---
