@@ -30,8 +30,7 @@ import re
 
 from nm_mutations import Origin, mutated, origins
 
-from mpi_unet.dicom import nm_codecs
-from mpi_unet.dicom.nm import NmImage, read_header, read_nm
+from mpi_unet.dicom.nm import NmImage, decoders, read_header, read_nm
 from mpi_unet.errors import DicomError
 
 FILE_SECONDS = 30.0
@@ -99,7 +98,7 @@ def serve(pipe: Connection, real_folder: Path | None, seed: int) -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     warnings.simplefilter("error")
-    nm_codecs.DECODE_SECONDS = DECODE_SECONDS
+    decoders.DECODE_SECONDS = DECODE_SECONDS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with warnings.catch_warnings():

@@ -20,7 +20,7 @@ from pydicom.uid import UID, NuclearMedicineImageStorage
 
 from mpi_unet.dicom.identity import Pseudonyms, burned_in, deidentified, identifying, patient_id_of
 from mpi_unet.dicom.nm import read_nm
-from mpi_unet.dicom.nm_file import open_dataset
+from mpi_unet.dicom.nm.file import open_dataset
 from mpi_unet.errors import DicomError, MpiUnetError
 
 KEYED = Pseudonyms(bytes(range(32)))

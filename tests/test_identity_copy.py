@@ -21,7 +21,7 @@ from pydicom.uid import NuclearMedicineImageStorage, RLELossless
 from mpi_unet.dicom import allow_list
 from mpi_unet.dicom.identity import METHOD, Pseudonyms, deidentified, identifying
 from mpi_unet.dicom.nm import read_nm
-from mpi_unet.dicom.nm_file import quiet
+from mpi_unet.dicom.nm.file import quiet
 from mpi_unet.errors import DicomError
 
 KEYED = Pseudonyms(bytes(range(32)))

@@ -23,9 +23,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import HTJ2KLossless
 
-from mpi_unet.dicom import nm_codecs
-from mpi_unet.dicom.nm import read_header, read_nm
-from mpi_unet.dicom.nm_codecs import CodecError, FrameSize, decode_frames
+from mpi_unet.dicom.nm import decoders, read_header, read_nm
+from mpi_unet.dicom.nm.decoders import CodecError, FrameSize, decode_frames
 from mpi_unet.dicom.nm_writing import write_dicom
 from mpi_unet.errors import DicomError
 
@@ -228,7 +227,7 @@ def test_errors_name_the_file_but_not_the_folders_above(tmp_path):
 
 
 def test_a_deflated_file_cannot_grow_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("mpi_unet.dicom.nm_file.MAX_INFLATED_BYTES", 1 << 20)
+    monkeypatch.setattr("mpi_unet.dicom.nm.file.MAX_INFLATED_BYTES", 1 << 20)
     dataset = volume(PixelData=bytes(4 << 20))
     path = write(dataset, tmp_path / "bomb.dcm", "deflated")
     assert path.stat().st_size < 20_000
@@ -238,7 +237,7 @@ def test_a_deflated_file_cannot_grow_without_end(tmp_path, monkeypatch):
 
 def test_a_file_beyond_the_limit_is_not_opened(tmp_path, monkeypatch):
     path = write(marked_volume(short_axis()), tmp_path / "large.dcm")
-    monkeypatch.setattr("mpi_unet.dicom.nm_file.MAX_FILE_BYTES", 10_000)
+    monkeypatch.setattr("mpi_unet.dicom.nm.file.MAX_FILE_BYTES", 10_000)
     with pytest.raises(DicomError, match=r"large.dcm: is 0 MiB; expected at most"):
         read_nm(path)
 
@@ -316,10 +315,10 @@ def test_a_transfer_syntax_without_a_decoder_is_named():
 def test_a_decoder_that_crashes_takes_nothing_along(tmp_path, monkeypatch):
     path = write(marked_volume(short_axis()), tmp_path / "study.dcm", "JPEG lossless")
     read_nm(path)
-    crashing = nm_codecs.WORKER.process
+    crashing = decoders.WORKER.process
     crashing.kill()
     crashing.wait()
-    monkeypatch.setattr(nm_codecs.WORKER, "_running", lambda: crashing)
+    monkeypatch.setattr(decoders.WORKER, "_running", lambda: crashing)
     with pytest.raises(DicomError, match="the decoder crashed on the stream, which must be damaged"):
         read_nm(path)
     monkeypatch.undo()
@@ -329,10 +328,10 @@ def test_a_decoder_that_crashes_takes_nothing_along(tmp_path, monkeypatch):
 def test_a_decoder_that_hangs_is_stopped(tmp_path, monkeypatch):
     path = write(marked_volume(short_axis()), tmp_path / "study.dcm", "JPEG lossless")
     read_nm(path)
-    monkeypatch.setattr(nm_codecs, "DECODE_SECONDS", 0.0)
+    monkeypatch.setattr(decoders, "DECODE_SECONDS", 0.0)
     with pytest.raises(DicomError, match="the decoder took more than 0 s on the stream"):
         read_nm(path)
-    assert nm_codecs.WORKER.process is None
+    assert decoders.WORKER.process is None
 
 
 SIZE = FrameSize(rows=4, columns=4, bits_allocated=16, bits_stored=16, is_signed=False)

@@ -27,9 +27,9 @@ from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage
 from mpi_unet.dicom import allow_list
 from mpi_unet.dicom.identity_keys import DEFAULT_KEY_FILE, Pseudonyms
 from mpi_unet.dicom.identity_pixels import burned_in, plain_pixels
-from mpi_unet.dicom.nm_elements import Elements
-from mpi_unet.dicom.nm_file import quiet
-from mpi_unet.dicom.nm_kind import require_nuclear_medicine
+from mpi_unet.dicom.nm.elements import Elements
+from mpi_unet.dicom.nm.file import quiet
+from mpi_unet.dicom.nm.kind import require_nuclear_medicine
 from mpi_unet.errors import DicomError
 
 __all__ = ["DEFAULT_KEY_FILE", "METHOD", "Pseudonyms", "burned_in", "deidentified", "identifying", "patient_id_of"]

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from pydicom.dataset import Dataset
 
-from mpi_unet.dicom.nm_elements import Elements
-from mpi_unet.dicom.nm_file import transfer_syntax
-from mpi_unet.dicom.nm_pixels import frame_size, stored_frames
+from mpi_unet.dicom.nm.elements import Elements
+from mpi_unet.dicom.nm.file import transfer_syntax
+from mpi_unet.dicom.nm.pixels import frame_size, stored_frames
 
 __all__ = ["SECONDARY_CAPTURES", "burned_in", "looks_written", "plain_pixels"]
 

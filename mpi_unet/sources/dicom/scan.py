@@ -20,8 +20,8 @@ from pydicom.uid import UID, UID_dictionary
 
 from mpi_unet.dicom.identity import patient_id_of
 from mpi_unet.dicom.identity_pixels import SECONDARY_CAPTURES, burned_in
-from mpi_unet.dicom.nm_file import MAX_FILE_BYTES, open_dataset, quiet
-from mpi_unet.dicom.nm_kind import NmKind, kind_of_known
+from mpi_unet.dicom.nm.file import MAX_FILE_BYTES, open_dataset, quiet
+from mpi_unet.dicom.nm.kind import NmKind, kind_of_known
 from mpi_unet.errors import DicomError
 
 __all__ = ["OWN_TEXTS", "SHARED_TEXTS", "Header", "ScannedFile", "files_below", "scan_file"]

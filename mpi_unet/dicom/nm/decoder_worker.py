@@ -1,4 +1,4 @@
-"""The program that unpacks JPEG frames, run as a process of its own by ``nm_codecs``.
+"""The program that unpacks JPEG frames, run as a process of its own by ``decoders``.
 
 The JPEG decoders are C++ libraries; on a damaged stream they may crash, or ask for all the memory there is. Here they
 take nothing along but this process. It reads requests from its standard input until that ends: a line of JSON, then

@@ -1,7 +1,7 @@
 """Nuclear Medicine images, read by PS3.3 C.8.4: what they are, what their frames mean, and where their voxels lie.
 
-Kinds, vectors, geometry, angles and pixels each have a module of their own (``nm_kind``, ``nm_frames``,
-``nm_geometry``, ``nm_rotation``, ``nm_pixels``); here they become one value. docs/nm_dicom.md gives the rules with
+Kinds, vectors, geometry, angles and pixels each have a module of their own (``kind``, ``frames``,
+``geometry``, ``rotation``, ``pixels``); here they become one value. docs/nm_dicom.md gives the rules with
 their reasons, and shows what other readers make of the same files.
 
 *Geometry unknown* means that the file does not say where its voxels lie. Nothing is invented then: `NmImage.stack` and
@@ -19,13 +19,13 @@ from jaxtyping import Float32, Integer
 from pydicom.dataset import Dataset
 
 from mpi_unet.dicom.geometry import SliceStack, lps_from_ras
-from mpi_unet.dicom.nm_elements import Elements, tag_text
-from mpi_unet.dicom.nm_file import open_dataset, out_of_order, quiet, transfer_syntax
-from mpi_unet.dicom.nm_frames import FrameVectors, frame_vectors, placed
-from mpi_unet.dicom.nm_geometry import Geometry, pixel_mm_of, stack_of
-from mpi_unet.dicom.nm_header import NmHeader, header_of, read_header
-from mpi_unet.dicom.nm_kind import NmKind, kind_of, require_nuclear_medicine
-from mpi_unet.dicom.nm_pixels import (
+from mpi_unet.dicom.nm.elements import Elements, tag_text
+from mpi_unet.dicom.nm.file import open_dataset, out_of_order, quiet, transfer_syntax
+from mpi_unet.dicom.nm.frames import FrameVectors, frame_vectors, placed
+from mpi_unet.dicom.nm.geometry import Geometry, pixel_mm_of, stack_of
+from mpi_unet.dicom.nm.header import NmHeader, header_of, read_header
+from mpi_unet.dicom.nm.kind import NmKind, kind_of, require_nuclear_medicine
+from mpi_unet.dicom.nm.pixels import (
     RealWorldMapping,
     Rescale,
     frame_size,
@@ -33,7 +33,7 @@ from mpi_unet.dicom.nm_pixels import (
     rescale_of,
     stored_frames,
 )
-from mpi_unet.dicom.nm_views import Views, views_of
+from mpi_unet.dicom.nm.views import Views, views_of
 from mpi_unet.errors import DicomError
 from mpi_unet.shapes import Affine, SpacingMm
 

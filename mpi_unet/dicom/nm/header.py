@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from mpi_unet.dicom.nm_elements import Elements
-from mpi_unet.dicom.nm_file import open_dataset, quiet, transfer_syntax
-from mpi_unet.dicom.nm_kind import NmKind, kind_of_known
+from mpi_unet.dicom.nm.elements import Elements
+from mpi_unet.dicom.nm.file import open_dataset, quiet, transfer_syntax
+from mpi_unet.dicom.nm.kind import NmKind, kind_of_known
 from mpi_unet.errors import DicomError
 
 __all__ = ["NmHeader", "header_of", "read_header"]

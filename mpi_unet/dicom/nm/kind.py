@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from pydicom.uid import UID, NuclearMedicineImageStorage
 
-from mpi_unet.dicom.nm_elements import Elements
+from mpi_unet.dicom.nm.elements import Elements
 
 __all__ = ["AXES", "NUMBERS", "NmKind", "kind_of", "kind_of_known", "require_nuclear_medicine"]
 

@@ -17,8 +17,8 @@ from jaxtyping import Float32, Integer
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from mpi_unet.dicom.nm_codecs import COMPRESSED, CodecError, FrameSize, decode_frames
-from mpi_unet.dicom.nm_elements import ASK_SENDER, Elements, tag_text
+from mpi_unet.dicom.nm.decoders import COMPRESSED, CodecError, FrameSize, decode_frames
+from mpi_unet.dicom.nm.elements import ASK_SENDER, Elements, tag_text
 from mpi_unet.errors import DicomError
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Compressed frames: RLE here, the JPEG family in a process of its own.
 
 Before a frame goes to a decoder its own header is compared with Rows and Columns, so that nothing is allocated for a
-stream that claims other dimensions. The decoding process (``nm_codec_worker``) has a memory limit and a deadline; when
+stream that claims other dimensions. The decoding process (``decoder_worker``) has a memory limit and a deadline; when
 it dies or hangs, the file gets an error, and the next file a new process.
 """
 
@@ -249,7 +249,7 @@ class Worker:
         if self.process is not None and self.owner == os.getpid() and self.process.poll() is None:
             return self.process
         self.stop()
-        script = Path(__file__).with_name("nm_codec_worker.py")
+        script = Path(__file__).with_name("decoder_worker.py")
         self.owner = os.getpid()
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(script)],

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mpi_unet.dicom.nm_elements import Elements, tag_text
+from mpi_unet.dicom.nm.elements import Elements, tag_text
 from mpi_unet.errors import DicomError
 
 __all__ = ["ViewKey", "angular_order", "view_angles"]

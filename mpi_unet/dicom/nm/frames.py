@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int
 from pydicom.datadict import keyword_for_tag
 
-from mpi_unet.dicom.nm_elements import Elements, tag_text
-from mpi_unet.dicom.nm_kind import AXES, NUMBERS, NmKind
+from mpi_unet.dicom.nm.elements import Elements, tag_text
+from mpi_unet.dicom.nm.kind import AXES, NUMBERS, NmKind
 from mpi_unet.errors import DicomError
 
 __all__ = ["FrameVectors", "frame_vectors", "placed"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from mpi_unet.dicom.nm_elements import Elements, tag_text
-from mpi_unet.dicom.nm_frames import FrameVectors
-from mpi_unet.dicom.nm_rotation import ViewKey, angular_order, view_angles
+from mpi_unet.dicom.nm.elements import Elements, tag_text
+from mpi_unet.dicom.nm.frames import FrameVectors
+from mpi_unet.dicom.nm.rotation import ViewKey, angular_order, view_angles
 from mpi_unet.errors import DicomError
 
 __all__ = ["Views", "views_of"]

@@ -28,7 +28,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from mpi_unet.dicom.nm_elements import ASK_SENDER
+from mpi_unet.dicom.nm.elements import ASK_SENDER
 from mpi_unet.errors import DicomError
 
 __all__ = ["MAX_FILE_BYTES", "MAX_INFLATED_BYTES", "open_dataset", "out_of_order", "quiet", "transfer_syntax"]

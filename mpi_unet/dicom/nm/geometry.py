@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from mpi_unet.dicom.geometry import DIRECTION_TOLERANCE, SliceStack, Vector
-from mpi_unet.dicom.nm_elements import Elements, tag_text
+from mpi_unet.dicom.nm.elements import Elements, tag_text
 from mpi_unet.errors import DicomError
 
 __all__ = ["Geometry", "pixel_mm_of", "stack_of"]
