@@ -7,6 +7,8 @@ EXTRAS ?= dev
 TORCH ?= $(shell grep -E '^torch==' constraints.txt)
 TORCH_ARGS ?=
 BIN := $(VENV)/bin
+# One process a core, one thread each: two processes whose networks use two threads each stand in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: help setup demo check test test-fast bench docs notebooks wheel clean lock
 
@@ -33,10 +35,10 @@ check: setup ## lint, format, types, floors, spelling
 
 test: setup ## everything that must hold: check, then all tests
 	$(MAKE) check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: setup ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 bench: setup ## measure speed as ratios to a baseline in the same run
 	$(BIN)/python -W ignore tests/benchmarks.py

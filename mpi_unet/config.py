@@ -294,6 +294,13 @@ def options(group: str) -> list[str]:
 def _explain(error: Exception) -> str:
     """Hydra's complaint in our words, with the nearest right word."""
     text = str(error)
+    if type(error).__name__ == "OverrideParseException":
+        key, _, value = str(getattr(error, "override", "")).partition("=")
+        quoted = value.replace('"', "") or "..."
+        return (
+            f"{key}={value} cannot be read: a text with brackets, braces, commas, colons or = needs quotes of its own "
+            f"within those of the shell, '{key}=\"{quoted}\"'; a list is {key}=[a,b]"
+        )
     missing = getattr(error, "missing_cfg_file", None)
     if missing:
         group, _, option = str(missing).rpartition("/")

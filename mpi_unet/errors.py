@@ -27,6 +27,10 @@ class DicomError(MpiUnetError):
     """A DICOM object cannot be read, or says something that it cannot mean."""
 
 
+class NotDicomError(DicomError):
+    """A file is not there, or is no DICOM object at all."""
+
+
 class PacsError(MpiUnetError):
     """An archive of images cannot be reached, or does not give what it was asked for."""
 

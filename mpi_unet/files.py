@@ -6,6 +6,7 @@ final name, so that a reader - another process, or the same command after a powe
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -98,6 +99,24 @@ def sha256(*parts: bytes | str) -> str:
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error that says that ``path`` cannot be written and what to do."""
     return RunError(
-        f"{path} cannot be written: {error.strerror or error}. Everything written so far is whole; free some space or "
-        "choose another folder, then give the same command again and it goes on from there"
+        f"{path} cannot be written: {error.strerror or error}. Everything written so far is whole; "
+        f"{write_remedy(error, 'folder')}, then give the same command again and it goes on from there"
     )
+
+
+def write_remedy(error: OSError, option: str) -> str:
+    """What to do about a place that cannot be written to.
+
+    Args:
+        error: What the system said.
+        option: What the place is called, for example ``output``.
+
+    Example:
+        >>> write_remedy(NotADirectoryError(errno.ENOTDIR, "Not a directory"), "output")
+        'a part of its path is a file and no folder: choose another output'
+    """
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"a part of its path is a file and no folder: choose another {option}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"you may not write there: get the permission or choose another {option}"
+    return f"free some space or choose another {option}"

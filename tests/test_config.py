@@ -67,6 +67,14 @@ def test_arguments_are_checked_against_the_signature_of_their_target(word, parts
     assert not list(tmp_path.iterdir())
 
 
+def test_pattern_without_quotes_is_answered_with_the_quotes_that_it_needs(tmp_path, monkeypatch, capfd):
+    word = r"source.pattern=(?P<reader>\w+)\.json"
+    assert open_door("prepare", "source=outlines", word, folder=tmp_path, monkeypatch=monkeypatch) == 2
+    said = capfd.readouterr().err
+    assert word + " cannot be read: a text with brackets," in said
+    assert r"""'source.pattern="(?P<reader>\w+)\.json"'""" in said
+
+
 @pytest.mark.parametrize(
     ("door", "words"),
     [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from outlines_builders import circle, stack, to_lps
 from skimage.draw import polygon2mask
 
-from mpi_unet.dicom.contours import Contour, contours_mask, overlapping, plane_of, point_problems
+from mpi_unet.dicom.contours import Contour, contours_mask, equal_interiors, overlapping, plane_of, point_problems
 from mpi_unet.dicom.geometry import lps_from_ras
 from mpi_unet.errors import DicomError
 from mpi_unet.sources.outlines.json_files import run_length_mask, unpacked_counts
@@ -147,6 +147,13 @@ def lidc_readings(folder: Path):
             [],
         ),  # goes a way and back: touches itself
         (SQUARE[[0, 2, 1, 3]], ["crosses itself near row 4, column 4; expected a simple outline"]),
+        (
+            np.concatenate([SQUARE, SQUARE]),
+            [
+                "passes the edge from row 2, column 2 to row 2, column 6 2 times; expected once: "
+                "does the file hold the contour twice?"
+            ],
+        ),
         (SQUARE[:2], ["has 2 different points; expected at least 3"]),
         (np.full((4, 2), np.nan), ["has a corner that is no number; expected finite positions"]),
         (
@@ -165,6 +172,27 @@ def test_crossing_of_a_long_outline_is_found():
     assert point_problems(points, (100, 100)) == []
     points[[700, 1400]] = points[[1400, 700]]
     assert "crosses itself" in point_problems(points, (100, 100))[0]
+
+
+def test_outline_of_too_many_corners_is_refused_before_its_edges_are_compared():
+    assert point_problems(circle((50, 50), 40, 60_000), (100, 100)) == [
+        "has 60000 corners; expected at most 5000: export it with fewer"
+    ]
+    closed = np.concatenate([circle((50, 50), 40, 300)] * 2)[:-1]  # a table appended to itself, a corner lost
+    assert "2 times; expected once" in point_problems(closed, (100, 100))[0]
+
+
+@pytest.mark.parametrize("again", [SQUARE, SQUARE[::-1].copy(), np.roll(SQUARE, 1, axis=0), SQUARE + 1e-6])
+def test_contour_that_is_there_twice_does_not_cancel_itself(again: np.ndarray):
+    assert overlapping(SQUARE, again, (21, 21)) == 25
+    assert equal_interiors(SQUARE, again, (21, 21))
+
+
+def test_hole_within_an_outline_through_centers_is_no_copy_of_it():
+    hole = 4 + 0.75 * (SQUARE - 4)  # the same 9 centers strictly inside, but none on the outline
+    assert contours_mask([Contour(SQUARE), Contour(hole)], (9, 9)).sum() == 16
+    assert overlapping(SQUARE, hole, (9, 9)) == 0
+    assert not equal_interiors(SQUARE, hole, (9, 9))
 
 
 def test_overlap_that_no_rule_explains():

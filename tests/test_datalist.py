@@ -154,7 +154,10 @@ def test_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     base = write_tiny_cohort(tmp_path / "base", 2, readers=("A", "B"))
     words = (f"cohort={base}", "format=datalist", "output=list")
     assert open_door("export", *words, folder=tmp_path, monkeypatch=monkeypatch) == 2
-    assert "the cohort has the readers A, B; say whose outlines with reader=<name>" in capsys.readouterr().err
+    assert (
+        "the cohort has the readers A, B; say with reader=<name> whose outlines are the labels"
+        in capsys.readouterr().err
+    )
     assert open_door("export", *words, "reader=B", folder=tmp_path, monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.splitlines() == ["2 cases of 2 patients", "list/datalist.json"]
     assert open_door("export", *words, "reader=B", "exclude=[P00_rest]", folder=tmp_path, monkeypatch=monkeypatch) == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +15,21 @@ from cohort_builders import read_rows
 from dicom_builders import (
     account,
     clinic_tree,
+    file_bytes,
     files_table,
     nm_image,
     prepare,
     pseudonyms,
     put,
 )
+from pydicom import DataElement
 
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.dicom.nm import read_nm
 from mpi_unet.errors import CohortError, DicomError, RunError
 from mpi_unet.sources.dicom import dicom_cohort
 from mpi_unet.sources.dicom import images as dicom_images
+from mpi_unet.sources.dicom.numbering import check_names
 
 
 @pytest.fixture
@@ -137,6 +142,80 @@ def test_the_choice_of_an_earlier_preparation_stays(tree: Path) -> None:
     assert "another image of an acquisition" in files_table(tree)["b"]["reason"]
     chosen = read_rows(prepare(tree, prefer=["osem"]))[0]  # other arguments choose anew
     assert chosen["source_uid"] != first["source_uid"]
+
+
+def ids(cohort: Path) -> dict[str, str]:
+    return {row["case_id"]: row["source_uid"] for row in read_rows(cohort)}
+
+
+@pytest.mark.parametrize("lost", ["nothing", "cohort", "names"])
+def test_a_name_never_passes_to_another_image(tree: Path, lost: str) -> None:
+    put(nm_image(study="rest-1", name="rest", seed=1), tree / "1")
+    put(nm_image(study="rest-2", name="rest", seed=2), tree / "2")
+    before = ids(prepare(tree, one_per="image"))
+    if lost == "cohort":
+        shutil.rmtree(tree.parent / "output")
+    elif lost == "names":
+        (tree.parent / "output_private" / "names.csv").unlink()
+    (tree / "1").unlink()
+    put(nm_image(study="rest-3", name="rest", seed=3), tree / "3")
+    after = ids(prepare(tree, one_per="image"))
+    name = f"{pseudonyms(tree).patient('4711')}_rest"
+    assert set(before) == {name, f"{name}_2"}
+    assert f"{name}_3" in after
+    assert all(before[case] == after[case] for case in set(before) & set(after))
+    (tree / "3").unlink()  # and the first comes back under its own name
+    put(nm_image(study="rest-1", name="rest", seed=1), tree / "1")
+    assert ids(prepare(tree, one_per="image")) == before
+
+
+def test_other_arguments_give_another_image_another_name(tree: Path) -> None:
+    put(nm_image(name="stress fbp", SeriesNumber=1), tree / "a")
+    put(nm_image(name="stress osem", seed=1), tree / "b")
+    (first,) = ids(prepare(tree, prefer=["fbp"])).items()
+    (second,) = ids(prepare(tree, prefer=["osem"])).items()
+    assert second[1] != first[1]
+    assert second[0] == f"{first[0]}_2"
+    assert ids(prepare(tree, prefer=["fbp"])) == dict([first])
+
+
+def test_the_private_folder_of_another_cohort_is_refused(tree: Path) -> None:
+    put(nm_image(), tree / "a")
+    (name,) = ids(prepare(tree))
+    (tree.parent / "output_private" / "names.csv").write_text(f"case_id,source_uid\n{name},2.25.1\n")
+    put(nm_image(patient="4712", seed=1), tree / "b")
+    with pytest.raises(CohortError, match=rf"(?s)1 cases of .* are other images than .*{name}.*choose another output"):
+        prepare(tree)
+
+
+def test_a_name_that_would_change_its_image_is_refused() -> None:
+    check_names({"P_rest": "2.25.1"}, {"P_rest": "2.25.1", "P_stress": "2.25.2"})
+    with pytest.raises(CohortError, match=r"(?s)1 cases would be other images than before.*P_rest\nChoose another"):
+        check_names({"P_rest": "2.25.3"}, {"P_rest": "2.25.1"})
+
+
+def test_values_of_the_header_reach_neither_terminal_nor_log(
+    tree: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = nm_image()
+    put(image, tree / "b")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = nm_image(patient="4712", seed=1, StudyInstanceUID="1.2.Planted")
+        image.add(DataElement("SeriesNumber", "IS", "1234", validation_mode=0))
+        content = file_bytes(image)
+    assert b"1.2.Planted" in content
+    assert content.count(b"IS\x04\x001234") == 1
+    (tree / "a").write_bytes(content.replace(b"IS\x04\x001234", b"IS\x04\x00Doe^"))
+    caplog.clear()
+    capfd.readouterr()
+    with caplog.at_level(logging.DEBUG):
+        logging.getLogger("pydicom").warning("heard")
+        cohort = prepare(tree)
+    assert [record.getMessage() for record in caplog.records] == ["heard"]
+    shown = "".join(capfd.readouterr())
+    for planted in ("Planted", "Doe^"):
+        assert planted not in shown + (cohort / "preparation.json").read_text()
 
 
 def test_a_preparation_that_was_killed_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,54 @@ def test_planar_images_are_left_out(tree: Path, kind: str, word: str) -> None:
     assert scan_file(tree / "a", "a").reason == f"a {word} image, no tomography"
 
 
+@pytest.mark.parametrize(
+    "image_type",
+    [
+        ["ORIGINAL", "PRIMARY", "RECON TOMO", "TRANSMISSION"],
+        ["DERIVED", "PRIMARY", "TOMO", "EMISSION", "SIM TRANSMISSION"],
+    ],
+)
+def test_transmission_scans_are_left_out_by_their_image_type(tree: Path, image_type: list[str]) -> None:
+    put(nm_image(ImageType=image_type), tree / "a")
+    assert "an attenuation map: ImageType (0008,0008) says TRANSMISSION" in scan_file(tree / "a", "a").reason
+
+
+def test_a_folder_that_cannot_be_opened_has_a_row(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(nm_image(), tree / "a")
+    put(nm_image(seed=1), tree / "closed" / "b")
+    listed = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    cohort = prepare(tree)
+    assert set(files_table(tree)) == {"a", "closed"}
+    assert files_table(tree)["closed"]["reason"] == "a folder that cannot be opened: its files were not seen"
+    assert account(cohort)["left_out"] == {"a folder that cannot be opened: its files were not seen": 1}
+
+
+def test_broken_and_other_files_are_told_apart(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpi_unet.dicom.nm.file.MAX_READS", 100)
+    tree.mkdir()
+    (tree / "cannot be read as DICOM").write_bytes(b"hello" * 100)
+    (tree / "zeros").write_bytes(bytes(128) + b"DICM" + bytes(5000))
+    assert scan_file(tree / "cannot be read as DICOM", "x").kind == "other"
+    assert scan_file(tree / "zeros", "zeros").kind == "broken"
+
+
+def test_the_private_table_quotes_the_reader_word_for_word(tree: Path) -> None:
+    image = nm_image()
+    put(image, tree / "4")
+    content = (tree / "4").read_bytes()
+    (tree / "4").write_bytes(content[: len(content) - 500])
+    put(nm_image(patient="4712"), tree / "b")
+    prepare(tree)
+    assert "holds 2060 bytes; expected 2560 for 5 frames of 16 x 16 pixels" in files_table(tree)["4"]["detail"]
+
+
 def test_images_that_do_not_say_what_or_which_they_are_are_left_out(tree: Path) -> None:
     put(nm_image(ImageType=["ORIGINAL", "PRIMARY"]), tree / "a")
     assert scan_file(tree / "a", "a").reason == "ImageType (0008,0008) does not say what its frames are"

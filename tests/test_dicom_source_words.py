@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,38 @@ def test_attenuation_correction_by_the_header(tmp_path: Path) -> None:
 )
 def test_what_is_no_heart_is_left_out(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
     assert seen(tmp_path, **changes).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"name": "Lung perfusion", "BodyPartExamined": "CHEST", "StudyDescription": "V/Q SPECT"}, True),
+        ({"name": "Perfusion", "BodyPartExamined": "CHEST", "StudyDescription": "V/Q SPECT"}, True),
+        ({"name": "Ventilation", "BodyPartExamined": "THORAX"}, True),
+        ({"name": "Lungenszintigraphie", "BodyPartExamined": ""}, True),
+        ({"name": "Bone", "BodyPartExamined": "THORAX"}, True),
+        ({"name": "Parathyroid MIBI SPECT", "BodyPartExamined": "NECK"}, True),
+        ({"name": "Parathyroid MIBI SPECT", "BodyPartExamined": ""}, True),
+        ({"name": "Parathyroid Myoview", "BodyPartExamined": ""}, True),
+        ({"name": "Parathyroid Cardiolite", "BodyPartExamined": ""}, True),
+        ({"name": "MIBI SPECT", "BodyPartExamined": "NECK"}, True),
+        ({"name": "MIBI Stress", "BodyPartExamined": ""}, False),
+        ({"name": "MIBI Stress", "BodyPartExamined": "CHEST"}, False),
+        ({"name": "Stress", "BodyPartExamined": "THORAX"}, False),
+        ({"name": "Cardiac MIBI", "BodyPartExamined": "THORAX"}, False),
+        ({"name": "Myocardial perfusion, lung uptake", "BodyPartExamined": "CHEST"}, False),
+    ],
+)
+def test_the_chest_and_tracers_do_not_name_the_heart(tmp_path: Path, changes: dict[str, str], reason: bool) -> None:
+    assert seen(tmp_path, **changes).reason == ("another part of the body" if reason else "")
+
+
+def test_long_texts_are_cut_before_they_are_searched(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom knows that they are too long
+        image = nm_image(name="word " * 5000, StudyDescription="word\\" * 9000)
+        header = header_of(image, tmp_path)
+    assert max(map(len, header.texts.values())) == 1024
 
 
 def test_words_are_found_whole_and_the_longer_one_counts() -> None:

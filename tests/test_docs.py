@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 
 import pytest
 from doors import CHECKOUT
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mpi_unet.__main__ import DOORS
 from mpi_unet.config import check_plain_keys, check_targets, config_dir, options
@@ -18,7 +20,9 @@ COMMANDS = sorted(
     {
         (match.group(1), match.group(2).strip())
         for page in PAGES
-        for match in re.finditer(r"python -m mpi_unet\.(\w+)((?: (?:--?[a-z-]+|[\w.+~]+=[^\s`|]+))+)", page.read_text())
+        for match in re.finditer(
+            r"python -m mpi_unet\.(\w+)((?: (?:--?[a-z-]+|[\w.+~]+=[^\s`|']+|'[\w.+~]+=[^'\n]+'))+)", page.read_text()
+        )
     }
 )
 
@@ -30,19 +34,47 @@ def test_links_and_pictures_lead_somewhere(page):
     assert not missing
 
 
-COMPOSABLE = [(door, words) for door, words in COMMANDS if not re.search(r"--help|<", words)]
+COMPOSABLE = [(door, words) for door, words in COMMANDS if not re.search(r"--help|<", re.sub(r"'[^']*'", "", words))]
 
 
 @pytest.mark.parametrize(("door", "words"), COMPOSABLE)
 def test_documented_commands_compose(door, words):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(door, overrides=[word.strip("'\"") for word in words.split()])
+        config = compose(door, overrides=shlex.split(words))
     if door == "train":
         check_plain_keys(config)
     elif door == "prepare":
         check_targets(config)
     elif door == "evaluate":
         check_request(config)
+
+
+QUOTED = sorted(
+    {
+        word
+        for path in (
+            *PAGES,
+            *sorted(config_dir().rglob("*.yaml")),
+            *sorted((CHECKOUT / "mpi_unet/sources").rglob("*.py")),
+        )
+        for word in re.findall(r"""'\w+\.\w+=.+?"'""", path.read_text().replace('\\"', '"'))
+    }
+)
+
+
+@pytest.mark.parametrize("word", QUOTED)
+def test_documented_patterns_are_read_as_they_are_typed(word):
+    key, _, typed = shlex.split(word)[0].partition("=")
+    parsed = OverridesParser.create().parse_override(f"{key}={typed}").value()
+    assert str(parsed) == typed.strip('"')
+    if "<pattern>" not in typed:
+        re.compile(str(parsed))
+
+
+def test_no_pattern_is_documented_without_the_quotes_that_it_needs():
+    assert len(QUOTED) >= 6
+    for page in PAGES:
+        assert not re.findall(r"""\w+=(?!")\S*?\(\?P<""", page.read_text()), page
 
 
 def test_every_door_is_documented_with_a_command():

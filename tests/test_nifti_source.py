@@ -11,6 +11,7 @@ import pytest
 from outlines_builders import write_turned_nifti
 
 from mpi_unet.cohort.table import Cohort
+from mpi_unet.dicom.identity import Pseudonyms
 from mpi_unet.errors import CohortError
 from mpi_unet.sources.nifti import nifti_cohort
 
@@ -190,3 +191,40 @@ def test_table_that_leads_out_of_the_folder(tmp_path: Path):
     assert "table.csv, line 4 and table.csv, line 3: both are case P1_rest; expected one image a case" in text
     table.write_text("image\nP1_rest.nii.gz\n")
     assert "has no column patient_id; it has image" in nifti_error(root, table=table)
+
+
+def test_readers_that_differ_in_capitals_only(tmp_path: Path):
+    root = write_folder(tmp_path / "in")
+    write(root / "labels/a/P1_rest.nii.gz", mask(3).astype(np.uint8))
+    text = nifti_error(root, **(PATTERNS | {"label_pattern": PATTERNS["label_pattern"].replace("AB", "aAB")}))
+    assert "readers 'A' and 'a' differ in capitals only, which some disks do not tell apart; rename one" in text
+
+
+def test_empty_input_leaves_no_private_folder(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    assert "there is no image; expected at least one" in nifti_error(tmp_path / "in", **PATTERNS)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_input_in_the_private_folder_is_refused(tmp_path: Path):
+    assert "the private folder of output=" in nifti_error(write_folder(tmp_path / "cohort_private"), **PATTERNS)
+
+
+def test_key_file_makes_pseudonyms_of_patients_cases_and_file_names(tmp_path: Path):
+    root, key = write_folder(tmp_path / "Miller"), tmp_path / "key"
+    output = nifti_cohort(root, tmp_path / "cohort", key_file=key, **MEANING, **PATTERNS)
+    cohort = Cohort.open(output)
+    pseudonyms = Pseudonyms.from_key_file(key)
+    assert cohort.patients == tuple(sorted(pseudonyms.patient(patient) for patient in ("P1", "P2")))
+    assert {case.case_id.partition("_")[0] for case in cohort.cases} == set(cohort.patients)
+    assert len({case.case_id for case in cohort.cases}) == 3
+    texts = [path.relative_to(output).as_posix() for path in output.rglob("*")]
+    texts += [(output / name).read_text() for name in ("cohort.json", "cases.csv", "preparation.json")]
+    assert not [text for text in texts for name in ("P1", "rest", "Miller") if name in text.replace("P1_", "P1")]
+    private = (tmp_path / "cohort_private/files.csv").read_text()
+    assert f"P1_rest.nii.gz,{pseudonyms.patient('P1')}_{pseudonyms.word('case', 'P1_rest')},," in private
+    table = tmp_path / "files.csv"
+    table.write_text("image,patient_id,case_id\nP1_rest.nii.gz,P1,P1_rest\n")
+    listed = Cohort.open(nifti_cohort(root, tmp_path / "listed", key_file=key, table=table, **MEANING))
+    assert listed.cases[0].case_id == f"{pseudonyms.patient('P1')}_{pseudonyms.word('case', 'P1_rest')}"
+    assert "P1_rest.nii.gz,P" in (tmp_path / "listed_private/files.csv").read_text()

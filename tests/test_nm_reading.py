@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from copy import deepcopy
 
 import nibabel as nib
 import numpy as np
@@ -293,6 +294,31 @@ def test_the_detector_is_believed_before_the_top_level_and_the_difference_is_nam
     assert image.warnings == (
         "ImagePositionPatient (0020,0032) is (-70, -90, 30) in DetectorInformationSequence[0] and (-70, -90, 35) in "
         "the top level; the first was believed",
+    )
+
+
+def test_position_and_orientation_come_from_one_place_where_one_has_both():
+    whole = marked_volume(transaxial())
+    half = deepcopy(whole.DetectorInformationSequence[0])
+    half.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    del half.ImagePositionPatient
+    whole.DetectorInformationSequence.insert(0, half)
+    image = read_nm(whole)
+    assert image.stack.row_direction == (1.0, 0.0, 0.0)
+    assert any("(0, 1, 0, 0, 0, -1) in DetectorInformationSequence[0]" in text for text in image.warnings)
+
+
+def test_position_and_orientation_of_different_places_are_remarked():
+    dataset = marked_volume(transaxial())
+    first, second = dataset.DetectorInformationSequence[0], deepcopy(dataset.DetectorInformationSequence[0])
+    del first.ImagePositionPatient, second.ImageOrientationPatient
+    dataset.DetectorInformationSequence.append(second)
+    image = read_nm(dataset)
+    assert image.stack is not None
+    assert any(
+        "(0020,0032) stands in DetectorInformationSequence[1] and ImageOrientationPatient (0020,0037) in "
+        "DetectorInformationSequence[0], and no place has both; they were put together" in text
+        for text in image.warnings
     )
 
 

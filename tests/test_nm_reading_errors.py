@@ -24,6 +24,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import HTJ2KLossless
 
 from mpi_unet.dicom.nm import decoders, read_header, read_nm
+from mpi_unet.dicom.nm import file as nm_file
 from mpi_unet.dicom.nm.decoders import CodecError, FrameSize, decode_frames
 from mpi_unet.dicom.nm_writing import write_dicom
 from mpi_unet.errors import DicomError
@@ -194,6 +195,29 @@ def test_padding_by_the_standard_is_no_harm(tmp_path):
     assert read_nm(path).warnings == ()
 
 
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big-endian"])
+@pytest.mark.parametrize("block", [512, 65_536])
+def test_zeros_up_to_the_end_of_a_block_are_padding(syntax, block, tmp_path):
+    path = write(marked_volume(short_axis()), tmp_path / "study.dcm", syntax)
+    whole, content = read_nm(path), path.read_bytes()
+    padding = -len(content) % block
+    path.write_bytes(content + bytes(padding))
+    padded = read_nm(path)
+    np.testing.assert_array_equal(padded.values, whole.values)
+    said = f"PixelData (7FE0,0010) is followed by {padding} zero bytes, which were taken for padding"
+    assert padded.warnings == (*whole.warnings, said)
+
+
+@pytest.mark.parametrize("tail", [b"\1", bytes(1), bytes(1 << 17)])
+def test_what_is_no_padding_is_refused(tail, tmp_path):
+    path = write(marked_volume(short_axis()), tmp_path / "study.dcm")
+    content = path.read_bytes()
+    blocks = bytes(-(len(content) + len(tail)) % 512) if len(tail) > 1 or any(tail) else b""
+    path.write_bytes(content + blocks + tail)
+    with pytest.raises(DicomError, match=r"followed by bytes that are no data element"):
+        read_nm(path)
+
+
 def test_elements_out_of_order_are_remarked(tmp_path):
     path = write(marked_volume(short_axis()), tmp_path / "study.dcm")
     content = path.read_bytes()
@@ -240,6 +264,34 @@ def test_a_file_beyond_the_limit_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.setattr("mpi_unet.dicom.nm.file.MAX_FILE_BYTES", 10_000)
     with pytest.raises(DicomError, match=r"large.dcm: is 0 MiB; expected at most"):
         read_nm(path)
+
+
+def test_a_header_without_end_is_given_up(tmp_path, monkeypatch):
+    asked = []
+    read = nm_file.Bounded.read
+
+    def counted(self, size=-1):
+        content = read(self, size)
+        asked.append(len(content))
+        return content
+
+    monkeypatch.setattr(nm_file.Bounded, "read", counted)
+    monkeypatch.setattr(nm_file, "MAX_READS", 5_000)
+    path = tmp_path / "hole.dcm"
+    with path.open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        file.truncate(5 << 30)  # a hole, not data
+    with pytest.raises(DicomError, match=r"hole.dcm: has too many data elements to be an image \(more than 5000 reads"):
+        read_header(path)
+    assert len(asked) <= 5_000
+    large = struct.pack("<HH2sHL", 0x0009, 0x1001, b"OB", 0, 0xFFFFFF00)
+    with path.open("wb") as file:
+        file.write(bytes(128) + b"DICM" + struct.pack("<HH2sH4s", 8, 5, b"CS", 4, b"ABCD") + large)
+        file.truncate(5 << 30)
+    asked.clear()
+    with pytest.raises(DicomError, match=r"hole.dcm: has more than 16 MiB before its pixels; expected a header"):
+        read_header(path)
+    assert sum(asked) < 10_000
 
 
 def test_huge_dimensions_are_refused_before_anything_is_allocated(tmp_path):

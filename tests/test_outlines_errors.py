@@ -66,7 +66,7 @@ def test_all_offenders_are_named_at_once_with_file_and_line(tmp_path: Path, base
         "a.csv, line 24: holds the center of no pixel; expected an outline of at least one",
     ):
         assert expected in text
-    assert "leave some out with source.ignore=" in text
+    assert "leave some out with 'source.ignore=" in text
 
 
 def test_outlines_that_overlap_without_a_rule(tmp_path: Path, base: Path):
@@ -164,7 +164,7 @@ def test_two_files_for_one_frame(tmp_path: Path, base: Path):
 def test_several_structures_need_a_choice(tmp_path: Path, base: Path):
     contours = [(HERE | {"structure": name}, circle((7, 9), 3)) for name in ("LV", "RV")]
     text = outlines_error(write_contours(tmp_path / "a.csv", contours), base, reader="A")
-    assert "the files hold 2 structures ('LV', 'RV'); say which to take with source.structure='<pattern>'" in text
+    assert "the files hold 2 structures ('LV', 'RV'); say which to take with 'source.structure=\"<pattern>\"'" in text
 
 
 @pytest.mark.parametrize(
@@ -342,3 +342,39 @@ def test_json_whose_images_nobody_knows(tmp_path: Path, base: Path):
     assert "annotation 1: image_id is 7; there is no such image in the file" in text
     assert "annotation 2: holds 3 numbers; expected x and y in turn" in text
     assert "annotation 3: has no segmentation; expected polygons or run lengths" in text
+
+
+# --- What is there twice, what is not there ---------------------------------------------------------------------------
+
+
+def test_contour_that_is_there_twice_is_named(tmp_path: Path, base: Path):
+    square = np.array([[3.0, 3.0], [3.0, 9.0], [9.0, 9.0], [9.0, 3.0]])
+    twice = write_contours(tmp_path / "twice.csv", [(HERE, square), (HERE, square[::-1])])
+    text = outlines_error(twice, base, reader="A")
+    assert "twice.csv, line 6: encloses the same 49 pixels of frame 2 as twice.csv, line 2; expected a contour" in text
+    appended = write_contours(tmp_path / "appended.csv", [(HERE, np.concatenate([square, square]))])
+    text = outlines_error(appended, base, reader="A")
+    assert "appended.csv, line 2: passes the edge from row 3, column 3 to row 3, column 9 2 times" in text
+
+
+def test_structure_that_no_file_holds(tmp_path: Path, base: Path):
+    table = write_contours(tmp_path / "in.csv", [(HERE | {"structure": "Epi"}, circle((7, 9), 4))])
+    text = outlines_error(table, base, reader="A", structure="epi")
+    assert "no structure fits source.structure='epi'; the files hold 'Epi'" in text
+    text = outlines_error(table, base, reader="A", structure="Epi", minus="endo")
+    assert "no structure fits source.minus='endo'; the files hold 'Epi'" in text  # else the cavity would be wall
+    text = outlines_error(write_coco(tmp_path / "none.json", []), base, reader="A")
+    assert "the files hold no outline; expected at least one" in text
+
+
+def test_readers_that_differ_in_capitals_only(tmp_path: Path, base: Path):
+    table = write_contours(
+        tmp_path / "in.csv", [(HERE | {"reader": reader}, circle((7, 9), 4)) for reader in ("A", "a")]
+    )
+    assert "readers 'A' and 'a' differ in capitals only" in outlines_error(table, base)
+
+
+def test_empty_input_leaves_no_private_folder(tmp_path: Path, base: Path):
+    (tmp_path / "in").mkdir()
+    assert "holds no outlines (of 0 files); expected CSV" in outlines_error(tmp_path / "in", base)
+    assert not (tmp_path / "read_private").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from mpi_unet.cohort.nifti import affine_from_spacing
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import CohortError, RunError
 from mpi_unet.sources.pairs import IMAGE_PATTERN, pairs_cohort
+from mpi_unet.sources.placing import place_lock
 
 
 def test_every_offender_stands_in_one_error(tmp_path: Path):
@@ -43,7 +45,7 @@ def test_every_offender_stands_in_one_error(tmp_path: Path):
     ):
         assert sentence in text, text
     assert text.startswith("11 things keep ")
-    assert text.splitlines()[-1].endswith("or leave files out with data.ignore='<pattern>'")
+    assert text.splitlines()[-1].endswith("leave files out with 'data.ignore=\"<pattern>\"'")
 
 
 def test_files_to_ignore(tmp_path: Path):
@@ -225,3 +227,37 @@ def test_cohort_that_another_process_finished_meanwhile(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(module, "put_in_place", come_second)
     assert pairs_cohort(root, output) == output
+
+
+def test_two_commands_make_one_cohort(tmp_path: Path):
+    root, output = write_seed_study(tmp_path / "study"), tmp_path / "cohort"
+    with place_lock(output):
+        thread = threading.Thread(target=pairs_cohort, args=(root, output))
+        thread.start()
+        thread.join(timeout=1)
+        assert thread.is_alive()  # it waits
+        assert not output.exists()
+    thread.join(timeout=60)
+    assert (output / "cohort.json").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cohort", "study"]
+
+
+def test_cohort_that_lost_a_file_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import mpi_unet.sources.pairs as module
+
+    root, output, write = write_seed_study(tmp_path / "study"), tmp_path / "cohort", module.write_cohort_table
+
+    def lose(part: Path, **content) -> None:
+        write(part, **content)
+        next((part / "images").iterdir()).unlink()
+
+    monkeypatch.setattr(module, "write_cohort_table", lose)
+    with pytest.raises(RunError, match="1 files of the cohort vanished"):
+        pairs_cohort(root, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_input_in_the_private_folder_of_the_output(tmp_path: Path):
+    root = write_seed_study(tmp_path / "cohort_private/study")
+    with pytest.raises(CohortError, match="lies in cohort_private, the private folder of output="):
+        pairs_cohort(root, tmp_path / "cohort")

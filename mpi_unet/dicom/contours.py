@@ -16,7 +16,6 @@ was stored in millimeters.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from jaxtyping import Float, Int
 from pydicom.dataset import Dataset
 
 from mpi_unet.dicom.geometry import lps_from_ras
+from mpi_unet.dicom.nm.file import quiet
 from mpi_unet.errors import DicomError
 from mpi_unet.shapes import Affine, FrameMask
 
@@ -37,6 +37,7 @@ __all__ = [
     "PatientContour",
     "Points",
     "contours_mask",
+    "equal_interiors",
     "overlapping",
     "plane_of",
     "point_problems",
@@ -56,6 +57,9 @@ DECIMALS = 4
 
 PLANE_TOLERANCE = 0.25
 """A contour of a structure set may lie this far from the plane of a slice, in slices; further off it is of no slice."""
+
+MOST_CORNERS = 5000
+"""A contour has at most so many corners: one of a heart has hundreds, and each edge is compared with all others."""
 
 EDGES_AT_ONCE = 256
 """So many edges are compared with all others at once, which bounds the memory."""
@@ -144,12 +148,15 @@ def point_problems(points: Points, shape: tuple[int, int]) -> list[str]:
 
     Returns:
         Sentences; none when the polygon can be used. A polygon may touch itself, as outlines along the borders of
-        pixels do, but not cross itself.
+        pixels do, but neither cross itself nor pass an edge twice in one direction, as a contour that stands in its
+        file twice does; it has at most `MOST_CORNERS` corners.
 
     Example:
         >>> point_problems(np.array([[1.0, 1.0], [5.0, 5.0], [1.0, 5.0], [5.0, 1.0]]), (8, 8))
         ['crosses itself near row 3, column 3; expected a simple outline']
     """
+    if len(points) > MOST_CORNERS:
+        return [f"has {len(points)} corners; expected at most {MOST_CORNERS}: export it with fewer"]
     if not np.isfinite(points).all():
         return ["has a corner that is no number; expected finite positions"]
     distinct = np.unique(np.round(points, DECIMALS), axis=0)
@@ -162,6 +169,14 @@ def point_problems(points: Points, shape: tuple[int, int]) -> list[str]:
             f"reaches from row {low[0]:g}, column {low[1]:g} to row {high[0]:g}, column {high[1]:g}, out of an image "
             f"of {shape[0]} rows and {shape[1]} columns"
         )
+    start = _corners(points)
+    edges, times = np.unique(np.hstack([start, np.roll(start, -1, axis=0)]), axis=0, return_counts=True)
+    if times.max() > 1:
+        first = edges[times > 1][0]
+        problems.append(
+            f"passes the edge from row {first[0]:g}, column {first[1]:g} to row {first[2]:g}, column {first[3]:g} "
+            f"{times.max()} times; expected once: does the file hold the contour twice?"
+        )
     crossing = _crossing(points)
     if crossing is not None:
         problems.append(f"crosses itself near row {crossing[0]:g}, column {crossing[1]:g}; expected a simple outline")
@@ -171,12 +186,28 @@ def point_problems(points: Points, shape: tuple[int, int]) -> list[str]:
 
 
 def overlapping(first: Points, second: Points, shape: tuple[int, int]) -> int:
-    """Number of pixels that two contours share although neither lies in the other; 0 for a hole or separate parts."""
-    inside = [_places(points, shape) > OUTSIDE for points in (first, second)]
-    strictly = [_places(points, shape) == INSIDE for points in (first, second)]
+    """Number of pixels that two contours share although neither lies in the other; 0 for a hole or separate parts.
+
+    Two contours around the same pixels count as overlapping: by the even-odd rule they would take each other away.
+    """
+    places = [_places(points, shape) for points in (first, second)]
+    inside, strictly = [place > OUTSIDE for place in places], [place == INSIDE for place in places]
+    if _are_equal(*places):
+        return int(inside[0].sum())
     if not (strictly[0] & ~inside[1]).any() or not (strictly[1] & ~inside[0]).any():
         return 0
     return int((strictly[0] & strictly[1]).sum())
+
+
+def equal_interiors(first: Points, second: Points, shape: tuple[int, int]) -> bool:
+    """Whether two contours enclose the same pixels, as one does that stands in a file twice.
+
+    Example:
+        >>> square = np.array([[1.0, 1.0], [1.0, 3.0], [3.0, 3.0], [3.0, 1.0]])
+        >>> equal_interiors(square, square[::-1].copy(), (5, 5)), equal_interiors(square, square + 1, (5, 5))
+        (True, False)
+    """
+    return _are_equal(_places(first, shape), _places(second, shape))
 
 
 def plane_of(
@@ -230,8 +261,7 @@ def read_structures(path: str | Path) -> tuple[PatientContour, ...]:
 
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with the file is said by the error, or does not matter
+        with quiet():  # what is wrong with the file is said by the error, or does not matter
             contours, problems = _contours(pydicom.dcmread(path), path)
     except DicomError:
         raise
@@ -265,10 +295,20 @@ def _places(points: Points, shape: tuple[int, int]) -> Int[np.ndarray, "y x"]:
     return places
 
 
+def _are_equal(first: Int[np.ndarray, "y x"], second: Int[np.ndarray, "y x"]) -> bool:
+    """Whether the same centers are inside, and the same inside or on the outline."""
+    return np.array_equal(first == INSIDE, second == INSIDE) and np.array_equal(first > OUTSIDE, second > OUTSIDE)
+
+
+def _corners(points: Points) -> Float[np.ndarray, "corner 2"]:
+    """The corners, rounded, without those that repeat the one before."""
+    start: Float[np.ndarray, "corner 2"] = np.round(points, DECIMALS) + 0.0  # + 0.0 makes -0 the same number as 0
+    return start[np.any(start != np.roll(start, 1, axis=0), axis=1)]
+
+
 def _crossing(points: Points) -> tuple[float, float] | None:
     """A place where two edges cross within both of them, or None."""
-    start = np.round(points, DECIMALS)
-    start = start[np.any(start != np.roll(start, 1, axis=0), axis=1)]
+    start = _corners(points)
     end = np.roll(start, -1, axis=0)
     for block in range(0, len(start), EDGES_AT_ONCE):
         first, second = np.meshgrid(np.arange(block, min(block + EDGES_AT_ONCE, len(start))), np.arange(len(start)))

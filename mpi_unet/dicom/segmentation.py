@@ -9,7 +9,6 @@ This needs highdicom, the extra ``mpi_unet[dicom]``.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpi_unet.dicom.geometry import lps_from_ras
+from mpi_unet.dicom.nm.file import quiet
 from mpi_unet.errors import DicomError
 from mpi_unet.shapes import Affine, Mask
 
@@ -68,8 +68,7 @@ def read_segments(path: str | Path) -> tuple[Segment, ...]:
             f"{path.name}: reading DICOM segmentations needs highdicom; install it with: pip install 'mpi_unet[dicom]'"
         ) from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong with the file is said by the error, or does not matter
+        with quiet():  # what is wrong with the file is said by the error, or does not matter
             segments = _segments(highdicom.seg.segread(path), path)
     except DicomError:
         raise

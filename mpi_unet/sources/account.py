@@ -63,7 +63,7 @@ def write_account(
         cohort: The cohort folder, or the folder in which it is being built.
         source: Name of the source.
         rows: The rows of ``cases.csv``, whose cases and patients are counted.
-        left_out: Reason in words to the number of files or cases that it kept out.
+        left_out: Reason in words to the number of files or cases that it kept out, in the order to say them in.
         warnings: Sentences for whoever gave the command; no identities, no paths of the input.
         **facts: Further keys; none of them may identify a person.
 
@@ -74,7 +74,7 @@ def write_account(
         "source": source,
         "cases": len(rows),
         "patients": len({row["patient_id"] for row in rows}),
-        "left_out": dict(sorted((left_out or {}).items())),
+        "left_out": dict(left_out or {}),
         "warnings": list(warnings),
         **facts,
     }

@@ -19,8 +19,8 @@ from mpi_unet import __version__
 from mpi_unet.cohort.splits import Split
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import CohortError, RunError, SplitError, nearest
-from mpi_unet.files import write_json
-from mpi_unet.sources.placing import check_replaceable, clear_parts, part_of, put_in_place
+from mpi_unet.files import write_json, write_remedy
+from mpi_unet.sources.placing import check_replaceable, part_of, place_lock, put_in_place
 
 __all__ = [
     "BLOCK",
@@ -122,7 +122,8 @@ def chosen_reader(cohort: Cohort, reader: str | None) -> str | None:
         raise CohortError(f"reader={reader}: readers of the cohort are {there}{nearest(reader, cohort.readers)}")
     if reader is None and len(cohort.readers) > 1:
         raise CohortError(
-            f"the cohort has the readers {', '.join(cohort.readers)}; say whose outlines with reader=<name>"
+            f"the cohort has the readers {', '.join(cohort.readers)}; say with reader=<name> whose outlines are the "
+            "labels (a datalist holds those of the others as label_<reader>)"
         )
     return reader or (cohort.readers[0] if cohort.readers else None)
 
@@ -164,18 +165,19 @@ def made_in_place(output: str | Path, format: str) -> Iterator[Path]:
     output = Path(output)
     check_replaceable(output, _written_as(output) == format, source=f"format={format}")
     part = part_of(output, format)
-    try:
-        clear_parts(output, keep=output)
-        part.mkdir(parents=True)
-        yield part
-        write_json(part / MARK, {"format": format, "mpi_unet": __version__})
-        put_in_place(part, output)
-    except OSError as error:
-        raise RunError(
-            f"{output} cannot be written: {error.strerror or error}; free some space or choose another output"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with place_lock(output):
+        try:
+            shutil.rmtree(part, ignore_errors=True)  # of a command that was killed
+            part.mkdir(parents=True)
+            yield part
+            write_json(part / MARK, {"format": format, "mpi_unet": __version__})
+            put_in_place(part, output)
+        except OSError as error:
+            raise RunError(
+                f"{output} cannot be written: {error.strerror or error}; {write_remedy(error, 'output')}"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

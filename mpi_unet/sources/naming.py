@@ -15,7 +15,7 @@ from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import CohortError, nearest
 from mpi_unet.sources.pairing import case_id_of
 
-__all__ = ["CaseFinder", "below", "compiled", "files_below", "groups_of", "valid_reader"]
+__all__ = ["CaseFinder", "alike_readers", "below", "compiled", "files_below", "groups_of", "valid_reader"]
 
 
 def compiled(option: str, pattern: str | None, groups: Collection[str] | None = None) -> re.Pattern[str] | None:
@@ -78,6 +78,22 @@ def valid_reader(name: str) -> bool:
         (True, False, False)
     """
     return name.isidentifier() and name.isascii()
+
+
+def alike_readers(readers: Sequence[str]) -> list[str]:
+    """Readers whose folders are one where file names do not tell capitals from small letters, in one sentence each.
+
+    Example:
+        >>> alike_readers(["A", "B", "a"])
+        ["readers 'A' and 'a' differ in capitals only, which some disks do not tell apart; rename one of them"]
+    """
+    seen: dict[str, str] = {}
+    return [
+        f"readers {first!r} and {name!r} differ in capitals only, which some disks do not tell apart; "
+        "rename one of them"
+        for name in readers
+        if (first := seen.setdefault(name.casefold(), name)) != name
+    ]
 
 
 class CaseFinder:

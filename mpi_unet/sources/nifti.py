@@ -10,9 +10,11 @@ is for names alone.
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ def nifti_cohort(
     ignore: str | None = None,
     foreground: int | Sequence[int] | None = None,
     gates: str = "refuse",
+    key_file: str | Path | None = None,
     voxel_size_known: bool | None = None,
     simulated_readers: bool = False,
     name: str | None = None,
@@ -60,6 +63,8 @@ def nifti_cohort(
         ignore: Regular expression of files to leave out.
         foreground: Value or values of labels that are inside; null for labels of two values.
         gates: What becomes of images with a fourth axis: ``refuse``, ``all`` (a case a gate) or ``sum``.
+        key_file: Key with which ids of patients and cases, and so the names of files, become pseudonyms; null keeps the
+            ids as the names or the table give them. Other columns are kept either way.
         voxel_size_known: Whether the voxel size is right; null to go by whether files say where they lie.
         simulated_readers: Whether the readers are simulated.
         name: Name of the cohort; by default that of the folder.
@@ -79,15 +84,16 @@ def nifti_cohort(
     if (table is None) == (image_pattern is None):
         raise CohortError("source.image_pattern and source.table: expected one of them, to say what the files are")
     check_apart(root, output)
+    folder = root.resolve().name
     meaning = Meaning(
         source="nifti",
-        name=name or root.resolve().name,
+        name=name or (folder if key_file is None else "volumes"),
         domain=domain or "",
         label=label or "",
         foreground=foreground_values(foreground),
         gates=gates,
         licence=licence,
-        described=f"volumes of the folder {root.resolve().name}",
+        described=f"volumes of the folder {folder}" if key_file is None else "volumes; ids are keyed pseudonyms",
         simulated_readers=simulated_readers,
         spacing_known=voxel_size_known,
     )
@@ -97,6 +103,8 @@ def nifti_cohort(
     else:
         assert image_pattern is not None
         cases, problems, files = _named(root, image_pattern, label_pattern, reader, ignore)
+    if key_file is not None:
+        cases, files = _keyed(cases, files, root, Path(key_file))
     return volumes_cohort(
         output,
         cases,
@@ -106,6 +114,24 @@ def nifti_cohort(
         left_out={"left out by source.ignore": number} if (number := sum("reason" in row for row in files)) else {},
         files=files,
     )
+
+
+def _keyed(
+    cases: Sequence[VolumeCase], files: Sequence[dict[str, str]], root: Path, key_file: Path
+) -> tuple[list[VolumeCase], list[dict[str, str]]]:
+    """The cases under pseudonyms, and what became of each file, which nothing else tells any more."""
+    from mpi_unet.dicom.identity import Pseudonyms
+
+    pseudonyms = Pseudonyms.from_key_file(key_file)
+    keyed = []
+    taken = [row for row in files if "taken" not in row]
+    for case in cases:
+        patient = pseudonyms.patient(case.patient_id) if case.patient_id.strip() else ""  # the empty one is refused
+        case_id = f"{patient}_{pseudonyms.word('case', case.case_id)}"
+        keyed.append(replace(case, case_id=case_id, patient_id=patient))
+        for reader, path in (("", case.image), *case.labels.items()):
+            taken.append({"file": Path(os.path.relpath(path, root)).as_posix(), "taken": case_id, "reader": reader})
+    return keyed, taken
 
 
 # --- Private helpers: patterns ----------------------------------------------------------------------------------------

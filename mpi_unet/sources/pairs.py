@@ -36,10 +36,19 @@ from mpi_unet.cohort.nifti import (
 )
 from mpi_unet.cohort.table import DOMAINS, LABELS, write_cohort_table
 from mpi_unet.errors import CohortError, RunError, listing, nearest
-from mpi_unet.files import sha256
+from mpi_unet.files import sha256, write_remedy
 from mpi_unet.shapes import Mask
 from mpi_unet.sources.pairing import NIFTI_SUFFIXES, CaseFiles, find_cases, in_words
-from mpi_unet.sources.placing import check_replaceable, clear_parts, part_of, put_in_place, reuse_key
+from mpi_unet.sources.placing import (
+    check_complete,
+    check_not_private,
+    check_replaceable,
+    clear_parts,
+    part_of,
+    place_lock,
+    put_in_place,
+    reuse_key,
+)
 from mpi_unet.sources.raster import read_raster
 
 __all__ = ["pairs_cohort"]
@@ -100,7 +109,7 @@ def pairs_cohort(
         CohortError: An argument cannot be used, or, in one error: files that no pattern knows, images without mask,
             masks without image, files with the same meaning, frames of different sizes, masks of more than two values,
             color images, files that cannot be read, missing slices.
-        RunError: The disk is full or ``output`` cannot be written to.
+        RunError: The disk is full, ``output`` cannot be written to, or files vanished while they were written.
     """
     root, output = Path(root), Path(output)
     if not root.is_dir():
@@ -108,35 +117,54 @@ def pairs_cohort(
             f"data.root={root} is no folder; give the folder of the image and mask files with data.root=<folder>, "
             "or try the built-in cohort with data=phantom"
         )
+    check_not_private(root, output)
     meaning = _Meaning(
         domain, label, _spacing(spacing_mm, domain), reader, foreground, threshold, name or root.resolve().name, licence
     )
     meaning.check()
     cases, problems = find_cases(root, image_pattern, label_pattern, ignore=ignore, leave_out=output)
     key = _key(root, cases, meaning)
-    there = reuse_key(output, KEY)
-    if not problems and there == key:
+    if not problems and reuse_key(output, KEY) == key:
         return output
-    check_replaceable(output, there is not None, option="data.output", source="data=pairs")
+    _check_ours(output)
+    with place_lock(output):
+        if problems or reuse_key(output, KEY) != key:  # else another command has made it while this one waited
+            _check_ours(output)
+            _make(output, root, cases, meaning, key, problems)
+    return output
+
+
+# --- Private helpers: the place ---------------------------------------------------------------------------------------
+
+
+def _check_ours(output: Path) -> None:
+    made_by_us = reuse_key(output, KEY) is not None
+    check_replaceable(output, made_by_us, option="data.output", source="data=pairs")
+
+
+def _make(
+    output: Path, root: Path, cases: Sequence[CaseFiles], meaning: _Meaning, key: str, problems: Sequence[str]
+) -> None:
+    """Build the cohort and put it in its place."""
     part = part_of(output, key)
     try:
         clear_parts(output, keep=part)
         rows, facts, found = _write_cases(part, root, cases, meaning)
-        if problems + found:
+        if all_problems := [*problems, *found]:
             shutil.rmtree(part, ignore_errors=True)
             raise CohortError(
-                f"{len(problems + found)} things keep {root} from becoming a cohort:\n{listing(problems + found)}\n"
+                f"{len(all_problems)} things keep {root} from becoming a cohort:\n{listing(all_problems)}\n"
                 "Correct the files or the patterns (data.image_pattern, data.label_pattern), or leave files out with "
-                "data.ignore='<pattern>'"
+                "'data.ignore=\"<pattern>\"'"
             )
         write_cohort_table(part, metadata=_metadata(cases, meaning, root, key) | facts, rows=rows)
+        check_complete(part)
         put_in_place(part, output)
     except OSError as error:
         if reuse_key(output, KEY) != key:  # else another process has just finished the same cohort
             raise RunError(
-                f"{output} cannot be written: {error.strerror or error}; free some space or choose another data.output"
+                f"{output} cannot be written: {error.strerror or error}; {write_remedy(error, 'data.output')}"
             ) from error
-    return output
 
 
 # --- Private helpers: arguments ---------------------------------------------------------------------------------------

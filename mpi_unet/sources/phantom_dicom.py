@@ -23,7 +23,7 @@ from mpi_unet.phantom.patient import Patient, sample_patient
 from mpi_unet.phantom.reorientation import resample
 from mpi_unet.phantom.study import Acquisition, acquire, reconstruct
 
-__all__ = ["KINDS", "gating_of", "identity_of", "orbit_of", "phantom_studies", "study_images"]
+__all__ = ["KINDS", "phantom_studies", "study_images"]
 
 KINDS = ("TOMO", "GATED TOMO", "RECON TOMO", "RECON GATED TOMO")
 """Value 3 of Image Type, in the standard's words."""

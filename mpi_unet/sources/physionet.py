@@ -27,6 +27,7 @@ import numpy as np
 from mpi_unet.cohort.nifti import read_mask_and_affine, write_image, write_mask
 from mpi_unet.cohort.table import write_cohort_table
 from mpi_unet.dicom.nm import NmImage, NmKind, read_nm
+from mpi_unet.dicom.nm.file import quiet
 from mpi_unet.errors import CohortError, DicomError, listing
 from mpi_unet.files import sha256
 from mpi_unet.shapes import Affine, Image, Mask
@@ -258,7 +259,10 @@ def _read_headers(files: _Files) -> tuple[dict[str, _Study], list[str]]:
     for stem in sorted({*files.pairs, *files.images_alone, *files.excluded}):
         path = files.image(stem)
         try:
-            header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "PatientID", "StudyDate"])
+            with quiet():
+                header = dcmread(
+                    path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "PatientID", "StudyDate"]
+                )
             uid, digits = str(header.get("SOPInstanceUID", "")), str(header.get("PatientID") or "").strip()
             found = []
             if uid != stem:

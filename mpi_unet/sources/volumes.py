@@ -24,7 +24,7 @@ from mpi_unet.files import sha256
 from mpi_unet.shapes import Mask
 from mpi_unet.sources.account import write_account, write_private_table
 from mpi_unet.sources.grids import onto_grid
-from mpi_unet.sources.naming import valid_reader
+from mpi_unet.sources.naming import alike_readers, valid_reader
 from mpi_unet.sources.placing import KEY, cohort_in_making
 from mpi_unet.sources.volume_files import VolumeFile, read_volume_file
 
@@ -192,6 +192,7 @@ def _id_problems(cases: Sequence[VolumeCase], readers: Sequence[str]) -> list[st
     problems = [
         f"reader {name!r}; expected a name of letters, digits and _" for name in readers if not valid_reader(name)
     ]
+    problems += alike_readers(readers)
     seen: dict[str, VolumeCase] = {}
     for case in cases:
         other = seen.setdefault(case.case_id.casefold(), case)

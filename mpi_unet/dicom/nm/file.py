@@ -2,11 +2,15 @@
 
 Exported studies come with and without the 128-byte preamble and the meta information before the dataset, in four
 encodings of the dataset itself (implicit or explicit little-endian, explicit big-endian, deflated), and not always
-whole. A file is never read beyond `MAX_FILE_BYTES`, and a deflated one never grows beyond `MAX_INFLATED_BYTES`.
+whole. A file is never read beyond `MAX_FILE_BYTES`, and a deflated one never grows beyond `MAX_INFLATED_BYTES`; a scan
+of headers reads at most `HEADER_BYTES` of each; and nothing is read in more than `MAX_READS` steps, so that a file of
+a million empty elements costs a second and not a minute.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -14,7 +18,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
@@ -29,9 +33,19 @@ from pydicom.uid import (
 )
 
 from mpi_unet.dicom.nm.elements import ASK_SENDER
-from mpi_unet.errors import DicomError
+from mpi_unet.errors import DicomError, NotDicomError
 
-__all__ = ["MAX_FILE_BYTES", "MAX_INFLATED_BYTES", "open_dataset", "out_of_order", "quiet", "transfer_syntax"]
+__all__ = [
+    "HEADER_BYTES",
+    "MAX_FILE_BYTES",
+    "MAX_INFLATED_BYTES",
+    "MAX_READS",
+    "open_dataset",
+    "out_of_order",
+    "quiet",
+    "transfer_syntax",
+    "zero_padding",
+]
 
 MAX_FILE_BYTES = 1 << 30
 """A gated study of 16 x 128 slices of 256 x 256 pixels has a quarter of this."""
@@ -44,7 +58,16 @@ FIRST_PIXEL_TAG = Tag(0x7FE0, 0x0008)
 """Float Pixel Data, the first of the elements that hold pixels."""
 
 HEADER_BYTES = 1 << 24
-"""So much of a deflated file is unpacked to read what stands before its pixels."""
+"""So much is read, or unpacked of a deflated file, of what stands before the pixels; usual are a few kilobytes."""
+
+MAX_READS = 300_000
+"""An element takes one to three; a gated study with everything that cameras write has some hundred elements."""
+
+MAX_ZERO_PADDING = 1 << 16
+PADDED_BLOCK = 512
+"""Zero bytes behind the pixels are padding when they fill the file up to whole blocks of this size."""
+
+ZERO_PADDING = "_zero_padding"
 
 PREAMBLE_BYTES = 128
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -61,16 +84,17 @@ def open_dataset(path: Path, *, pixels: bool) -> Dataset:
         pixels: Read the pixels, too; without them a scan of many files reads a few kilobytes of each.
 
     Raises:
-        DicomError: The file is missing, too large, no DICOM, cut off or garbled.
+        NotDicomError: The file is missing, or no DICOM.
+        DicomError: It is too large, cut off or garbled.
     """
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise DicomError(f"{path.name}: is no file; expected a DICOM file; name one, or a folder to search in")
+            raise NotDicomError(f"{path.name}: is no file; expected a DICOM file; name one, or a folder to search in")
         with path.open("rb") as file:
             start = file.read(PREAMBLE_BYTES + 4)
     except OSError as error:
-        raise DicomError(
+        raise NotDicomError(
             f"{path.name}: cannot be opened ({error.strerror}); expected a DICOM file that you may read; "
             "check the path and its permissions"
         ) from error
@@ -80,7 +104,7 @@ def open_dataset(path: Path, *, pixels: bool) -> Dataset:
             "medicine image; leave the file out"
         )
     if start[PREAMBLE_BYTES:] != b"DICM" and start[:2] not in FIRST_GROUPS:
-        raise DicomError(f"{path.name}: does not begin like a DICOM file; expected DICOM; leave the file out")
+        raise NotDicomError(f"{path.name}: does not begin like a DICOM file; expected DICOM; leave the file out")
     try:
         with quiet():
             return _parsed(path, pixels)
@@ -111,19 +135,74 @@ def out_of_order(dataset: Dataset) -> str:
     return next((str(tag) for tag, after in pairwise(tags) if after < tag), "")
 
 
+def zero_padding(dataset: Dataset) -> int:
+    """How many zero bytes stand behind the pixels in the file that `open_dataset` read."""
+    return int(getattr(dataset, ZERO_PADDING, 0))
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pydicom warns of much that does not matter; what matters is said in words of ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Let pydicom neither warn nor log while the body runs: what matters is said in words of ours.
+
+    Its remarks quote values of the header, which may be names; a program that logs to a terminal would show them.
+    """
+    logger = logging.getLogger("pydicom")
+    before = logger.propagate, logger.handlers
+    logger.propagate, logger.handlers = False, [logging.NullHandler()]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.propagate, logger.handlers = before
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
+class Bounded:
+    """A file that a parser reads only so much of, in only so many steps.
+
+    Raises:
+        DicomError: The parser asks for more.
+    """
+
+    def __init__(self, file: BinaryIO | BytesIO, name: str, limit_bytes: int | None) -> None:
+        self.file, self.where, self.limit_bytes = file, name, limit_bytes
+        self.num_bytes = self.num_reads = 0
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file."""
+        self.num_reads += 1
+        if self.num_reads > MAX_READS:
+            raise DicomError(
+                f"{self.where}: has too many data elements to be an image (more than {MAX_READS} reads); expected some "
+                f"hundred before PixelData (7FE0,0010); {ASK_SENDER}"
+            )
+        if self.limit_bytes is None:
+            return self.file.read(size)
+        left = self.limit_bytes - self.num_bytes
+        if size > left and self._is_behind(left):
+            raise DicomError(
+                f"{self.where}: has more than {self.limit_bytes / 2**20:g} MiB before its pixels; expected a header "
+                f"before PixelData (7FE0,0010); {ASK_SENDER}"
+            )
+        content = self.file.read(min(size, left + 1) if size >= 0 else left + 1)
+        self.num_bytes += len(content)
+        return content
+
+    def _is_behind(self, num_bytes: int) -> bool:
+        """Whether the file goes on for more than so many bytes."""
+        here = self.file.tell()
+        end = self.file.seek(0, os.SEEK_END)
+        self.file.seek(here)
+        return end - here > num_bytes
+
+
 def _parsed(path: Path, pixels: bool) -> Dataset:
-    with path.open("rb") as file:
+    with path.open("rb") as opened:
+        file: Any = Bounded(opened, path.name, None if pixels else HEADER_BYTES)
         if file.read(PREAMBLE_BYTES + 4)[PREAMBLE_BYTES:] != b"DICM":
             file.seek(0)
         meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
@@ -131,8 +210,10 @@ def _parsed(path: Path, pixels: bool) -> Dataset:
             dataset = _inflated(path.name, file, pixels)
             dataset.file_meta = FileMetaDataset(meta)
             return dataset
-        dataset = dcmread(path, force=True, stop_before_pixels=not pixels)
-        _check_end(path.name, dataset, file)
+        file.seek(0)
+        dataset = dcmread(file, force=True, stop_before_pixels=not pixels)
+        dataset.buffer = None  # nothing is read later, and the file is closed
+        _check_end(path.name, dataset, opened)
         return dataset
 
 
@@ -140,10 +221,11 @@ def _after_meta(tag: BaseTag, *_: object) -> bool:
     return tag.group != 2
 
 
-def _inflated(name: str, file: BinaryIO, pixels: bool) -> Dataset:
+def _inflated(name: str, file: Bounded, pixels: bool) -> Dataset:
     """The dataset of a deflated file that stands open behind its meta information."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = inflate.decompress(file.read(MAX_FILE_BYTES), MAX_INFLATED_BYTES if pixels else HEADER_BYTES)
+    packed = file.file.read(MAX_FILE_BYTES if pixels else HEADER_BYTES)
+    content = inflate.decompress(packed, MAX_INFLATED_BYTES if pixels else HEADER_BYTES)
     if inflate.unconsumed_tail and pixels:
         raise DicomError(
             f"{name}: TransferSyntaxUID (0002,0010) says deflated, and the dataset grows beyond "
@@ -151,7 +233,8 @@ def _inflated(name: str, file: BinaryIO, pixels: bool) -> Dataset:
         )
     stop = None if pixels else _at_pixels
     stream = BytesIO(content)
-    dataset = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=stop)
+    bounded: Any = Bounded(stream, name, None)
+    dataset = read_dataset(bounded, is_implicit_VR=False, is_little_endian=True, stop_when=stop)
     _check_end(name, dataset, stream)
     return dataset
 
@@ -159,13 +242,20 @@ def _inflated(name: str, file: BinaryIO, pixels: bool) -> Dataset:
 def _check_end(name: str, dataset: Dataset, stream: BinaryIO | BytesIO) -> None:
     """Refuse pixels that are followed by what cannot follow them: bytes were inserted before, and all moved on.
 
-    Data elements stand in ascending order, so that only padding and signatures (groups above 7FE0) may come after.
+    Data elements stand in ascending order, so that only padding and signatures (groups above 7FE0) may come after; and
+    zeros up to the end of a block, which some media and archives add. Zeros alone would not do: the last pixels of an
+    image are often zero, and would pass for padding when bytes were inserted before them.
     """
     raw = dataset.get_item(PIXEL_DATA) if PIXEL_DATA in dataset else None
     if not isinstance(raw, RawDataElement) or raw.length == UNDEFINED_LENGTH:
         return
     stream.seek(raw.value_tell + raw.length)
-    rest = stream.read(SHORTEST_ELEMENT)
+    rest = stream.read(MAX_ZERO_PADDING + 1)
+    if rest and len(rest) <= MAX_ZERO_PADDING and not any(rest) and stream.tell() % PADDED_BLOCK == 0:
+        for tag in [tag for tag in map(Tag, dataset.keys()) if tag.group == 0]:  # what the parser took the zeros for
+            del dataset[tag]
+        setattr(dataset, ZERO_PADDING, len(rest))
+        return
     group = int.from_bytes(rest[:2], "little" if raw.is_little_endian else "big")
     if rest and (len(rest) < SHORTEST_ELEMENT or group < PIXEL_DATA.group):
         raise DicomError(

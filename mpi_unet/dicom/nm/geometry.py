@@ -1,9 +1,10 @@
 """Where the slices of a reconstruction lie, or that the file does not say it (PS3.3 C.8.4.11, C.8.4.15, C.7.6.2.1.1).
 
 Nuclear medicine keeps Image Position and Image Orientation (Patient) in the first item of Detector Information
-Sequence; other software writes them at the top level. Where both speak and differ, the item is believed, because there
-the standard puts them, and the difference is reported. Where neither speaks the geometry is *unknown*: voxels have a
-size and an order, and no place in the patient.
+Sequence; other software writes them at the top level. The first item that has both is believed, else the top level if
+it has both, because a position of one place and directions of another may describe two different stacks. Where the
+places differ, and where no place has both, a warning says so. Where none speaks the geometry is *unknown*: voxels have
+a size and an order, and no place in the patient.
 
 The distance and the direction from slice to slice are the amount and the sign of Spacing Between Slices.
 """
@@ -142,13 +143,10 @@ def _step_mm(elements: Elements, warnings: list[str]) -> float | None:
 
 
 def _place(elements: Elements, warnings: list[str]) -> tuple[Vector | None, tuple[float, ...] | None]:
-    """Position and orientation from where they stand, nested before top level."""
+    """Position and orientation from the first place that has both, nested before top level."""
     detectors = elements.items("DetectorInformationSequence")
-    found: dict[str, tuple[float, ...]] = {}
-    for name, count, tolerance in (
-        ("ImagePositionPatient", 3, DIFFERENCE_MM),
-        ("ImageOrientationPatient", 6, ROUNDED_DIRECTION),
-    ):
+    told: dict[str, dict[str, tuple[float, ...]]] = {}
+    for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6)):
         said: dict[str, tuple[float, ...]] = {}
         for place in (*detectors, elements):
             numbers = place.decimals(name, count)
@@ -156,10 +154,21 @@ def _place(elements: Elements, warnings: list[str]) -> tuple[Vector | None, tupl
                 warnings.append(f"{place.name(name)} holds zeros only and was taken for empty")
             elif numbers is not None:
                 said[place.inside] = numbers
+        told[name] = said
+    positions, orientations = told["ImagePositionPatient"], told["ImageOrientationPatient"]
+    whole = next((place for place in positions if place in orientations), None)
+    if whole is None and positions and orientations:
+        warnings.append(
+            f"{tag_text('ImagePositionPatient')} stands in {next(iter(positions)) or 'the top level'} and "
+            f"{tag_text('ImageOrientationPatient')} in {next(iter(orientations)) or 'the top level'}, and no place has "
+            "both; they were put together"
+        )
+    found: dict[str, tuple[float, ...]] = {}
+    for (name, said), tolerance in zip(told.items(), (DIFFERENCE_MM, ROUNDED_DIRECTION), strict=True):
         if not said:
             continue
-        chosen, numbers = next(iter(said.items()))
-        found[name] = numbers
+        chosen = next(iter(said)) if whole is None else whole
+        numbers = found[name] = said[chosen]
         for other, theirs in said.items():
             if max(abs(a - b) for a, b in zip(numbers, theirs, strict=True)) > tolerance:
                 warnings.append(

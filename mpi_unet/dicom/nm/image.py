@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from mpi_unet.dicom.geometry import SliceStack, lps_from_ras
 from mpi_unet.dicom.nm.elements import Elements, tag_text
-from mpi_unet.dicom.nm.file import open_dataset, out_of_order, quiet, transfer_syntax
+from mpi_unet.dicom.nm.file import open_dataset, out_of_order, quiet, transfer_syntax, zero_padding
 from mpi_unet.dicom.nm.frames import FrameVectors, frame_vectors, placed
 from mpi_unet.dicom.nm.geometry import Geometry, pixel_mm_of, stack_of
 from mpi_unet.dicom.nm.header import NmHeader, header_of, read_header
@@ -161,10 +161,13 @@ def read_nm(
     misplaced = "" if isinstance(source, Dataset) else out_of_order(dataset)
     with quiet():
         image = _image(Elements(dataset, where), pixels, choice, position_of)
-    if not misplaced:
-        return image
-    said = f"the data elements do not ascend after {misplaced}; the file may be damaged"
-    return replace(image, warnings=(*image.warnings, said))
+    said = []
+    if misplaced:
+        said.append(f"the data elements do not ascend after {misplaced}; the file may be damaged")
+    padding = zero_padding(dataset)
+    if padding:
+        said.append(f"{tag_text('PixelData')} is followed by {padding} zero bytes, which were taken for padding")
+    return replace(image, warnings=(*image.warnings, *said)) if said else image
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """From chosen images to rows of ``cases.csv``: names of cases, columns, and what the user should know.
 
 A case is called ``<patient>_<acquisition>``, then ``_g<gate>`` for one gate of several, then ``_<number>`` from 2 where
-a patient has several cases of that kind, by their date. Cases of an earlier preparation keep their number.
+a patient has several cases of that kind, by their date. `numbering` keeps a name to its image.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from mpi_unet.dicom.allow_list import from_vocabulary
 from mpi_unet.dicom.identity import Pseudonyms, identifying
 from mpi_unet.sources.dicom.choice import Candidate
 from mpi_unet.sources.dicom.images import gates_of
+from mpi_unet.sources.dicom.numbering import base_of, case_id_of, check_names, numbers_of
 from mpi_unet.sources.dicom.options import Options
 from mpi_unet.sources.dicom.scan import Header
 from mpi_unet.sources.dicom.words import PATTERNS, names_in, plain_words
 
-__all__ = ["PlannedImage", "camera_of", "identifying_texts", "number_of", "numbers_of", "planned", "warnings_about"]
-
-NUMBER = re.compile(r"_(\d+)$")
+__all__ = ["PlannedImage", "identifying_texts", "planned", "warnings_about"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class PlannedImage:
 
 
 def planned(
-    chosen: Sequence[Candidate], options: Options, pseudonyms: Pseudonyms, earlier: Mapping[str, int]
+    chosen: Sequence[Candidate], options: Options, pseudonyms: Pseudonyms, given: Mapping[str, str]
 ) -> list[PlannedImage]:
     """Name the cases and fill their columns, in the order of patients and dates.
 
@@ -48,50 +47,17 @@ def planned(
         chosen: Images that become cases.
         options: The arguments.
         pseudonyms: For dates, and for cameras that no vocabulary knows.
-        earlier: Keyed identifier of an image to the number of its cases in an earlier preparation.
+        given: Name of a case to the keyed identifier of its image, of all preparations before.
+
+    Raises:
+        CohortError: A name would change its image.
     """
     dates = {one.source_uid: _date(one, pseudonyms) for one in chosen}
     ordered = sorted(chosen, key=lambda one: (one.patient, one.seen.acquisition, dates[one.source_uid], one.source_uid))
-    numbers = numbers_of(ordered, earlier)
-    return [_planned(one, numbers[one.source_uid], dates[one.source_uid], options, pseudonyms) for one in ordered]
-
-
-def number_of(case_id: str) -> int:
-    """The number of a case among those of its patient and acquisition.
-
-    Example:
-        >>> number_of("PABCDEFGHIJ_stress"), number_of("PABCDEFGHIJ_stress_g2"), number_of("PABCDEFGHIJ_stress_g2_3")
-        (1, 1, 3)
-    """
-    found = NUMBER.search(case_id)
-    return int(found.group(1)) if found else 1
-
-
-def numbers_of(ordered: Sequence[Candidate], earlier: Mapping[str, int]) -> dict[str, int]:
-    """Number each image among those of its patient and acquisition, from 1; earlier ones keep theirs."""
-    taken: dict[tuple[str, str], set[int]] = defaultdict(set)
-    numbers: dict[str, int] = {}
-    for one in ordered:
-        number = earlier.get(one.source_uid)
-        if number is not None and number not in taken[one.patient, one.seen.acquisition]:
-            numbers[one.source_uid] = number
-            taken[one.patient, one.seen.acquisition].add(number)
-    for one in ordered:
-        if one.source_uid not in numbers:
-            used = taken[one.patient, one.seen.acquisition]
-            numbers[one.source_uid] = next(number for number in range(1, len(used) + 2) if number not in used)
-            used.add(numbers[one.source_uid])
-    return numbers
-
-
-def camera_of(header: Header, pseudonyms: Pseudonyms) -> str:
-    """Maker and model as far as a vocabulary knows them; a keyed word for any other, for free text may hold a name."""
-    maker = from_vocabulary("Manufacturer", header.manufacturer)
-    model = from_vocabulary("ManufacturerModelName", header.model)
-    if maker or model:
-        return f"{maker} {model}".strip()
-    text = f"{header.manufacturer} {header.model}".strip()
-    return f"camera-{pseudonyms.word('camera', text, letters=4)}" if text else ""
+    numbers = numbers_of(ordered, given)
+    images = [_planned(one, numbers[one.source_uid], dates[one.source_uid], options, pseudonyms) for one in ordered]
+    check_names({row["case_id"]: row["source_uid"] for image in images for row in image.rows}, given)
+    return images
 
 
 def identifying_texts(chosen: Iterable[Candidate], options: Options) -> list[str]:
@@ -120,8 +86,12 @@ def warnings_about(chosen: Sequence[Candidate], options: Options) -> list[str]:
             f"{_images(unknown)} of which nothing, or contradictory things, say whether it is rest or stress; "
             "source.patterns adds the words of your descriptions"
         )
-    for what, value in (("birth dates", _birth_date), ("sexes", _sex), ("issuers", _issuer)):
-        found = _contradictory(chosen, value)
+    for what, said in (
+        ("birth dates", [one.header.birth_date for one in chosen]),
+        ("sexes", [one.header.sex for one in chosen]),
+        ("issuers", [one.header.issuer for one in chosen]),
+    ):
+        found = _contradictory([one.patient for one in chosen], said)
         if found and not (what == "issuers" and options.use_issuer):
             warnings.append(
                 f"several {what} under one PatientID, which counts as one person all the same: {', '.join(found)}"
@@ -155,14 +125,13 @@ def _planned(one: Candidate, number: int, date: str, options: Options, pseudonym
     counts = one.header.counts or (round(one.pixels.sum) if one.seen.domain == "projection" else 0)
     rows = []
     for gate in gates:
-        base = f"{one.patient}_{one.seen.acquisition or 'unknown'}" + (f"_g{gate}" if gate else "")
-        case_id = base if number == 1 else f"{base}_{number}"
+        case_id = case_id_of(base_of(one), gate, number)
         row = {
             "case_id": case_id,
             "patient_id": one.patient,
             "acquisition": one.seen.acquisition,
             "gate": str(gate) if gate else "sum" if one.pixels.num_gates > 1 else "",
-            "camera": camera_of(one.header, pseudonyms),
+            "camera": _camera(one.header, pseudonyms),
             "image": f"images/{case_id}.nii.gz",
             "sex": one.header.sex,
             "attenuation_corrected": one.seen.attenuation_corrected,
@@ -173,6 +142,16 @@ def _planned(one: Candidate, number: int, date: str, options: Options, pseudonym
         }
         rows.append(row | {keyword: one.header.texts.get(keyword, "") for keyword in options.keep_text})
     return PlannedImage(one, tuple(gates), tuple(rows))
+
+
+def _camera(header: Header, pseudonyms: Pseudonyms) -> str:
+    """Maker and model as far as a vocabulary knows them; a keyed word for any other, for free text may hold a name."""
+    maker = from_vocabulary("Manufacturer", header.manufacturer)
+    model = from_vocabulary("ManufacturerModelName", header.model)
+    if maker or model:
+        return f"{maker} {model}".strip()
+    text = f"{header.manufacturer} {header.model}".strip()
+    return f"camera-{pseudonyms.word('camera', text, letters=4)}" if text else ""
 
 
 def _date(one: Candidate, pseudonyms: Pseudonyms) -> str:
@@ -190,25 +169,12 @@ def _named_words(text: str, header: Header) -> set[str]:
     }
 
 
-def _contradictory(chosen: Iterable[Candidate], value: object) -> list[str]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for one in chosen:
-        text = value(one.header) if callable(value) else ""
-        if text:
-            found[one.patient].add(text)
-    return sorted(patient for patient, texts in found.items() if len(texts) > 1)
-
-
-def _birth_date(header: Header) -> str:
-    return header.birth_date
-
-
-def _sex(header: Header) -> str:
-    return header.sex
-
-
-def _issuer(header: Header) -> str:
-    return header.issuer
+def _contradictory(patients: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Patients of whom different things are said; an empty text says nothing."""
+    said: dict[str, set[str]] = defaultdict(set)
+    for patient, text in zip(patients, texts, strict=True):
+        said[patient] |= {text} - {""}
+    return sorted(patient for patient, found in said.items() if len(found) > 1)
 
 
 def _images(number: int) -> str:

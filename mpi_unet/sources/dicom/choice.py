@@ -26,16 +26,7 @@ from mpi_unet.sources.dicom.recognition import Recognized
 from mpi_unet.sources.dicom.scan import Header, ScannedFile
 from mpi_unet.sources.dicom.words import names_in
 
-__all__ = [
-    "ONE_PER",
-    "Candidate",
-    "Decision",
-    "check_identifiers",
-    "chosen_images",
-    "one_domain",
-    "one_per_acquisition",
-    "without_duplicates",
-]
+__all__ = ["ONE_PER", "Candidate", "Decision", "check_identifiers", "chosen_images"]
 
 ONE_PER = ("acquisition", "time", "image")
 """One case for each patient, study and rest or stress; for each time of acquisition as well; or for every image."""

@@ -109,7 +109,7 @@ def write_pixels(
 
 def as_detail(error: DicomError, path: Path) -> str:
     """What a reader says about a file, without its name; for the private table only."""
-    return " ".join(str(error).replace(str(path), "").replace(path.name, "").lstrip(": ").split())
+    return " ".join(str(error).removeprefix(f"{path.name}: ").split())
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

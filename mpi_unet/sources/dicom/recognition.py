@@ -12,7 +12,8 @@ One rule holds throughout: evidence that contradicts itself, or none, gives *unk
   obliquely contradicts itself.
 - **Attenuation correction**: Corrected Image with ATTN says yes; the descriptions may say yes or no.
 - **Heart**: an image is left out when Body Part Examined or the descriptions name another part of the body and nothing
-  names the heart.
+  names the heart itself. The chest does not: lungs and ribs lie there, too. Nor does a tracer, since most of those for
+  the heart show other organs as well; both only do not contradict.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ import numpy as np
 from mpi_unet.sources.dicom.scan import OWN_TEXTS, SHARED_TEXTS, Header
 from mpi_unet.sources.dicom.words import PATTERNS, UNCLEAR, Table, names_in
 
-__all__ = ["BODY_AXIS_TOLERANCE_DEG", "Recognized", "recognized"]
+__all__ = ["Recognized", "recognized"]
 
 BODY_AXIS_TOLERANCE_DEG = 10.0
 """Couches tilt less; the long axis of the heart lies 30 to 60 degrees from the axes of the body."""
 
-HEART_PARTS = frozenset({"HEART", "CHEST", "THORAX", "MYOCARDIUM", "CARDIAC", "LVENTRICLE", "LV"})
+HEART_PARTS = frozenset({"HEART", "MYOCARDIUM", "CARDIAC", "LVENTRICLE", "LV"})
+AROUND_THE_HEART = frozenset({"CHEST", "THORAX"})
+"""Parts of the body that hold the heart and much else."""
 
 
 @dataclass(frozen=True)
@@ -148,4 +151,5 @@ def _attenuation(header: Header, own: list[str], table: Table) -> str:
 def _is_elsewhere(header: Header, texts: list[str], tables: Mapping[str, Table]) -> bool:
     names_heart = bool(_named(texts, tables["heart"])) or header.body_part in HEART_PARTS
     names_other = "another organ" in _named(texts, tables["left_out"])
-    return not names_heart and (names_other or bool(header.body_part))
+    is_off = bool(header.body_part) and header.body_part not in AROUND_THE_HEART
+    return not names_heart and (names_other or is_off)

@@ -22,9 +22,9 @@ from mpi_unet.dicom.identity import patient_id_of
 from mpi_unet.dicom.identity_pixels import SECONDARY_CAPTURES, burned_in
 from mpi_unet.dicom.nm.file import MAX_FILE_BYTES, open_dataset, quiet
 from mpi_unet.dicom.nm.kind import NmKind, kind_of_known
-from mpi_unet.errors import DicomError
+from mpi_unet.errors import DicomError, NotDicomError
 
-__all__ = ["OWN_TEXTS", "SHARED_TEXTS", "Header", "ScannedFile", "files_below", "scan_file"]
+__all__ = ["OWN_TEXTS", "SHARED_TEXTS", "Header", "ScannedFile", "every_file_below", "scan_file"]
 
 OWN_TEXTS = ("SeriesDescription", "ImageID")
 """What is written about this one image."""
@@ -61,6 +61,12 @@ PLACEHOLDERS = frozenset(
     | {"unknown", "none", "0", "x", "xx", "xxx"}
 )
 """What stands for everybody in the PatientID of exports without identity, and so names nobody."""
+
+MAX_TEXT = 1024
+"""So many characters of a value are looked at; the standard allows 64 in most descriptions."""
+
+TRANSMISSION = "TRANSMISSION"
+"""Value 4 of Image Type for counts of a source outside of the patient (PS3.3 C.8.4.9.1.1.4)."""
 
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
 NOT_DICOM = "no DICOM file"
@@ -194,10 +200,17 @@ class ScannedFile:
     header: Header | None = field(default=None, repr=False)
 
 
-def files_below(root: Path) -> Iterator[tuple[Path, str]]:
-    """Every file below a folder with its relative name, in one order everywhere; links to folders are not entered."""
-    found = []
-    for folder, folders, names in os.walk(root):
+def every_file_below(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every file below a folder, hidden ones too, with its relative name and in one order everywhere.
+
+    Links to folders are not entered, and come as they are; so do folders that cannot be opened.
+    """
+    found: list[str] = []
+
+    def keep_closed(error: OSError) -> None:
+        found.append(Path(error.filename).relative_to(root).as_posix())
+
+    for folder, folders, names in os.walk(root, onerror=keep_closed):
         folders.sort()
         found += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
         found += [
@@ -212,6 +225,8 @@ def scan_file(path: Path, name: str) -> ScannedFile:
     """Look at one file; whatever it is, the answer says what and never raises."""
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode) and not path.is_symlink():
+            return ScannedFile(path, name, 0, "folder", "a folder that cannot be opened: its files were not seen")
         if not stat.S_ISREG(status.st_mode):
             return ScannedFile(path, name, 0, "no file", "no regular file: a link to a folder, a pipe or a device")
         with path.open("rb") as file:
@@ -225,11 +240,10 @@ def scan_file(path: Path, name: str) -> ScannedFile:
         )
     try:
         dataset = open_dataset(path, pixels=False)
-    except DicomError as error:
-        is_dicom = "cannot be read as DICOM" in str(error)
-        return ScannedFile(
-            path, name, size, "broken" if is_dicom else "other", "cannot be read as DICOM" if is_dicom else NOT_DICOM
-        )
+    except NotDicomError:
+        return ScannedFile(path, name, size, "other", NOT_DICOM)
+    except DicomError:
+        return ScannedFile(path, name, size, "broken", "cannot be read as DICOM")
     with quiet():
         try:
             return _scanned(path, name, size, dataset)
@@ -251,9 +265,12 @@ def _scanned(path: Path, name: str, size: int, dataset: Dataset) -> ScannedFile:
     if sop_class != "1.2.840.10008.5.1.4.1.1.20" and (sop_class or modality != "NM"):
         what = UID(sop_class).name if sop_class in UID_dictionary else "another object"
         return ScannedFile(path, name, size, what, f"no nuclear medicine image but {what}")
-    kind = kind_of_known(tuple(_texts(dataset, "ImageType")))
+    image_type = _texts(dataset, "ImageType")
+    kind = kind_of_known(tuple(image_type))
     if kind is None:
         return ScannedFile(path, name, size, "NM", "ImageType (0008,0008) does not say what its frames are")
+    if any(TRANSMISSION in value.upper() for value in image_type):
+        return ScannedFile(path, name, size, kind.value, "an attenuation map: ImageType (0008,0008) says TRANSMISSION")
     if kind in KIND_REASONS:
         return ScannedFile(path, name, size, kind.value, KIND_REASONS[kind])
     if size > MAX_FILE_BYTES:
@@ -290,7 +307,7 @@ def _header(kind: NmKind, dataset: Dataset) -> Header:
         states=_states(dataset),
         views=_views(dataset) | _views(detector),
         texts={keyword: text for keyword, text in texts.items() if text},
-        drugs=" ".join(drugs),
+        drugs=" ".join(drugs)[:MAX_TEXT],
         corrections=tuple(_texts(dataset, "CorrectedImage")),
         manufacturer=_text(dataset, "Manufacturer"),
         model=_text(dataset, "ManufacturerModelName"),
@@ -339,11 +356,11 @@ def _texts(dataset: Dataset, keyword: str) -> list[str]:
     if value is None or isinstance(value, bytes):
         return []
     values = list(value) if isinstance(value, MultiValue | list | tuple) else [value]
-    return [text for text in (str(one).strip() for one in values) if text]
+    return [text for text in (str(one)[:MAX_TEXT].strip() for one in values) if text]
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    return "\\".join(_texts(dataset, keyword))
+    return "\\".join(_texts(dataset, keyword))[:MAX_TEXT]
 
 
 def _known(dataset: Dataset, keyword: str) -> str:

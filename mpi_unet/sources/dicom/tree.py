@@ -9,8 +9,9 @@ Nothing that identifies a person enters the cohort: ids are keyed pseudonyms, da
 in memory only. The messages of the terminal name files by their path below the input, to the person who gave the
 command; nothing else does, except the private table beside the cohort.
 
-The cohort is a function of the files, the arguments and the key: the same command gives the same bytes. When studies
-are added to the tree, the cohort grows, and cases that were there keep their names, so that outlines stay theirs.
+The cohort is a function of the files, the arguments, the key and the names that were given before: the same command
+gives the same bytes. When studies are added to the tree, the cohort grows, and cases that were there keep their names.
+A name never passes to another image, whatever becomes of its file and whatever the arguments: `numbering` says why.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from mpi_unet.cohort.table import write_cohort_table
 from mpi_unet.dicom.identity import DEFAULT_KEY_FILE, Pseudonyms
 from mpi_unet.errors import CohortError, listing
 from mpi_unet.files import read_json, sha256
-from mpi_unet.sources.account import write_account, write_private_table
-from mpi_unet.sources.dicom.cases import PlannedImage, identifying_texts, number_of, planned, warnings_about
+from mpi_unet.sources.account import private_folder, write_account, write_private_table
+from mpi_unet.sources.dicom.cases import PlannedImage, identifying_texts, planned, warnings_about
 from mpi_unet.sources.dicom.choice import Candidate, Decision, chosen_images
 from mpi_unet.sources.dicom.images import write_pixels
+from mpi_unet.sources.dicom.numbering import given_names, keep_names
 from mpi_unet.sources.dicom.options import Options
-from mpi_unet.sources.dicom.scan import ScannedFile, files_below, scan_file
+from mpi_unet.sources.dicom.scan import ScannedFile, every_file_below, scan_file
 from mpi_unet.sources.dicom.sorting import sorted_images
 from mpi_unet.sources.dicom.words import Table
 from mpi_unet.sources.placing import (
@@ -135,9 +137,9 @@ def dicom_cohort(
     there = reuse_key(output)
     check_replaceable(output, (there or "").startswith(f"{SOURCE}:"), source=f"source={SOURCE}")
     pseudonyms = Pseudonyms.from_key_file(key_file)
-    files = [scan_file(path, file) for path, file in _with_progress(list(files_below(root)), "looking at files")]
+    files = [scan_file(path, file) for path, file in _with_progress(list(every_file_below(root)), "looking at files")]
     key = _key(files, options, pseudonyms)
-    table = output.with_name(f"{output.name}_private") / "files.csv"
+    table = private_folder(output) / "files.csv"
     if there == f"{SOURCE}:{key}" and table.is_file():
         return output
     earlier = _earlier(output, options, pseudonyms)
@@ -166,9 +168,10 @@ def dicom_cohort(
             f"{len(problems)} texts of source.keep_text may tell who somebody is:\n{listing(problems)}\n"
             "Leave these texts out, or write them all the same with source.identifying_text=true"
         )
-    images = planned(chosen, options, pseudonyms, earlier)
+    images = planned(chosen, options, pseudonyms, given_names(output))
     with cohort_in_making(output, SOURCE, key) as part:
         if part is not None:
+            keep_names(output, {row["case_id"]: row["source_uid"] for image in images for row in image.rows})
             _write_cohort(part, images, files, left, options, pseudonyms, key)
         _write_table(output, files, left, images)
     return output
@@ -193,8 +196,8 @@ def _key(files: Sequence[ScannedFile], options: Options, pseudonyms: Pseudonyms)
     return pseudonyms.word("cohort", digest, letters=40).lower()
 
 
-def _earlier(output: Path, options: Options, pseudonyms: Pseudonyms) -> dict[str, int]:
-    """Keyed identifier of each image of the cohort at ``output`` to the number of its cases.
+def _earlier(output: Path, options: Options, pseudonyms: Pseudonyms) -> set[str]:
+    """Keyed identifiers of the images that the cohort at ``output`` took, to be taken again.
 
     A cohort of other arguments binds nobody; one of another key would silently get other pseudonyms, and outlines
     would lose their cases.
@@ -203,7 +206,7 @@ def _earlier(output: Path, options: Options, pseudonyms: Pseudonyms) -> dict[str
         CohortError: The cohort was made with another key.
     """
     if reuse_key(output) is None:
-        return {}
+        return set()
     metadata = read_json(output / "cohort.json")
     if metadata.get(KEY_FINGERPRINT) != pseudonyms.fingerprint:
         raise CohortError(
@@ -212,9 +215,9 @@ def _earlier(output: Path, options: Options, pseudonyms: Pseudonyms) -> dict[str
             "source.key_file=<file>, or choose another output"
         )
     if metadata.get(OPTIONS_DIGEST) != options.choice_digest():
-        return {}
+        return set()
     with open(output / "cases.csv", encoding="utf-8", newline="") as lines:
-        return {row.get("source_uid", ""): number_of(row["case_id"]) for row in csv.DictReader(lines)}
+        return {row.get("source_uid", "") for row in csv.DictReader(lines)}
 
 
 def _write_cohort(

@@ -95,8 +95,7 @@ def outlines_cohort(
     if not source.exists():
         raise CohortError(f"input={source} is not there; give a file of outlines or a folder of them")
     check_apart(base.root, output)
-    if source.is_dir():
-        check_apart(source, output)
+    check_apart(source, output)
     finder = CaseFinder(base)
     options = Options(
         label or "",
@@ -126,7 +125,7 @@ def outlines_cohort(
         if problems:
             raise CohortError(
                 f"The outlines of {source} cannot become masks ({len(problems)} found):\n"
-                f"{listing(problems)}\nCorrect the files, or leave some out with source.ignore='<pattern>'"
+                f"{listing(problems)}\nCorrect the files, or leave some out with 'source.ignore=\"<pattern>\"'"
             )
         rows = _write(part, base, masks, readers)
         notes = _notes(masks, base, readers)

@@ -23,6 +23,7 @@ from mpi_unet.dicom.contours import (
     PatientContour,
     Points,
     contours_mask,
+    equal_interiors,
     overlapping,
     plane_of,
     point_problems,
@@ -278,10 +279,13 @@ def _filled(part: _Part, grid: Grid, edge: Edge, problems: list[str]) -> Mask:
 
 
 def _ambiguous(frame: int, contours: Sequence[tuple[str, Contour]], shape: tuple[int, int]) -> list[str]:
-    """Contours of a frame that overlap although neither lies in the other: no rule says what was meant."""
+    """Contours of a frame that are there twice, or overlap although neither lies in the other: what was meant?"""
     included = [(where, contour) for where, contour in contours if contour.kind == "include"]
     return [
-        f"{where}: shares {number} pixels of frame {frame} with {other}, and neither lies in the other; draw one "
+        f"{where}: encloses the same {number} pixels of frame {frame} as {other}; expected a contour once: leave "
+        "one out"
+        if equal_interiors(contour.points, second.points, shape)
+        else f"{where}: shares {number} pixels of frame {frame} with {other}, and neither lies in the other; draw one "
         "outline around both, or mark the part to cut out with kind 'exclude'"
         for index, (where, contour) in enumerate(included)
         for other, second in included[:index]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
+from mpi_unet.dicom.nm.file import quiet
 from mpi_unet.errors import CohortError, DicomError
 from mpi_unet.sources.naming import CaseFinder
 from mpi_unet.sources.outlines.drawn import Drawing, VolumeLabel
@@ -74,8 +74,7 @@ def _dicom_format(path: Path) -> str:
     import pydicom
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             dataset = pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True)
             sop_class = str(dataset.get("SOPClassUID", ""))
     except Exception:  # pydicom raises whatever it likes on a file that is no DICOM

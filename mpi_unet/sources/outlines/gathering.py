@@ -16,7 +16,15 @@ from mpi_unet.cohort.case import Case
 from mpi_unet.cohort.table import LABELS, Cohort
 from mpi_unet.dicom.contours import Edge
 from mpi_unet.errors import CohortError, DicomError, listing, nearest
-from mpi_unet.sources.naming import CaseFinder, below, compiled, files_below, groups_of, valid_reader
+from mpi_unet.sources.naming import (
+    CaseFinder,
+    alike_readers,
+    below,
+    compiled,
+    files_below,
+    groups_of,
+    valid_reader,
+)
 from mpi_unet.sources.outlines.drawn import Drawing, Unit
 from mpi_unet.sources.outlines.files import FORMATS, drawings_of, format_of
 from mpi_unet.sources.outlines.tables import FileFacts
@@ -182,7 +190,9 @@ def assign(
             taken = [reading for reading, drawn in readings.items() if any(d.file == row["file"] for d in drawn)]
             row["taken"] = " ".join(sorted({case_id for case_id, _ in taken}))
             row["reader"] = " ".join(sorted({column for _, column in taken}))
-    return dict(readings), dict(left_out)
+    if not chosen and not gathered.problems:
+        gathered.problems.append("the files hold no outline; expected at least one")
+    return dict(readings), dict(left_out.most_common())
 
 
 def new_readers(
@@ -202,6 +212,7 @@ def new_readers(
                     f"{drawing.reader!r}; rename the reader"
                 )
                 break
+    problems += alike_readers([*base.readers, *readers])
     problems += [
         f"reader {column} has outlines in the cohort already; call the reader otherwise, or start from the cohort "
         "without these outlines"
@@ -236,12 +247,20 @@ def _chosen(gathered: Gathered, patterns: Patterns, left_out: Counter[str]) -> l
             continue
         reader = match.groupdict().get("reader") if match else None
         chosen.append(replace(drawing, reader=reader) if reader else drawing)
+    structures = ", ".join(repr(name) for name in sorted({drawing.structure for drawing in gathered.drawings}))
+    gathered.problems += [
+        f"no structure fits source.{option}={pattern.pattern!r}; the files hold {structures}"
+        for option, pattern in (("structure", patterns.structure), ("minus", patterns.minus))
+        if pattern is not None
+        and gathered.drawings
+        and not any(pattern.fullmatch(drawing.structure) for drawing in gathered.drawings)
+    ]
     plain = {d.structure for d in chosen if patterns.minus is None or patterns.minus.fullmatch(d.structure) is None}
     if patterns.structure is None and len(plain) > 1:
         names = ", ".join(repr(name) for name in sorted(plain))
         gathered.problems.append(
-            f"the files hold {len(plain)} structures ({names}); say which to take with source.structure='<pattern>', "
-            "and with source.minus='<pattern>' which to cut out of it"
+            f"the files hold {len(plain)} structures ({names}); say which to take with "
+            "'source.structure=\"<pattern>\"', and with 'source.minus=\"<pattern>\"' which to cut out of it"
         )
     return chosen
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpi_unet.dicom.nm.file import quiet
 from mpi_unet.errors import BusyError, PacsError
 from mpi_unet.files import unwritable, whole_file
 from mpi_unet.sources.account import make_private_folder
@@ -168,8 +168,7 @@ def why_not(source: Path | io.BytesIO, found: FoundObject) -> str:
     from pydicom.errors import InvalidDicomError
 
     expected = {"SOPInstanceUID": found.uid, "StudyInstanceUID": found.study_uid}
-    with warnings.catch_warnings():  # a warning would quote the value that it warns of
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             header = dcmread(source, stop_before_pixels=True, specific_tags=list(expected))
             wrong = [keyword for keyword, uid in expected.items() if str(header.get(keyword, "")) != uid]
