@@ -55,6 +55,8 @@ a hundredth of a voxel of 4 mm is far below what a shifted or flipped mask would
 PATIENT_DIGITS = 10
 """Last digits of PatientID that are kept; two of 83 share them with a probability of 4 in ten million."""
 
+HEADER_TAGS = ("SOPInstanceUID", "PatientID", "StudyDate")
+
 
 def physionet_cohort(
     input: str | Path,
