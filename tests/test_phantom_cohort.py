@@ -15,6 +15,7 @@ import pytest
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import CohortError
 from mpi_unet.phantom.cases import Recipe, simulate_patient
+from mpi_unet.processes import one_thread_each
 from mpi_unet.sources import phantom
 from mpi_unet.sources.phantom import phantom_cohort
 
@@ -240,7 +241,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, monkeypatch, capsys, mad
 def test_environment_of_the_workers_does_not_stay(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with phantom._environment(phantom.ONE_THREAD):
+    with one_thread_each():
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ

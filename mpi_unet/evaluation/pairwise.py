@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -29,6 +26,7 @@ from mpi_unet.errors import CohortError, RunError
 from mpi_unet.evaluation import boundary, overlap
 from mpi_unet.evaluation.boundary import TOLERANCE_SLACK_MM, SurfaceDistances
 from mpi_unet.evaluation.policy import diagonal_mm, for_mean, mean_of_defined
+from mpi_unet.processes import num_processes, one_thread_each
 from mpi_unet.shapes import Mask, SpacingMm
 
 __all__ = ["CaseOutlines", "CasePairs", "Pair", "score_cases", "score_pairs", "side_by_side"]
@@ -50,9 +48,6 @@ PAIR_METRICS = (
 
 FEW_CASES = 100
 """Fewer cases are scored in this process; starting others takes longer."""
-
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-"""Environment of a worker: the cases share the cores already."""
 
 
 @dataclass(frozen=True)
@@ -210,12 +205,12 @@ def side_by_side(
     Raises:
         RunError: A worker process was ended by the system.
     """
-    workers = min(num_workers or _num_cores(), len(items))
-    if workers <= 1 or (num_workers is None and len(items) < FEW_CASES) or not _main_can_be_imported():
+    workers = num_processes(num_workers, len(items))
+    if workers <= 1 or (num_workers is None and len(items) < FEW_CASES):
         yield from (task(item, shared) for item in items)
         return
     with (
-        _environment(ONE_THREAD),
+        one_thread_each(),
         ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         try:
@@ -296,28 +291,3 @@ def _distribution(
     weights = np.concatenate([np.full(values.size, 1 / (values.size * len(drawn))) for values in drawn])
     distances, place = np.unique(np.concatenate(drawn), return_inverse=True)
     return distances, np.bincount(place, weights=weights)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _main_can_be_imported() -> bool:
-    """Whether worker processes can start: they import the main module, which text from a pipe does not allow."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return file is None or Path(file).is_file()
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

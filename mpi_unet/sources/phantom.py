@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import multiprocessing
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +26,7 @@ from mpi_unet.errors import CohortError, listing
 from mpi_unet.files import read_json, write_json, write_text
 from mpi_unet.phantom.cases import Recipe, SimulatedCase, simulate_patient
 from mpi_unet.phantom.readers import split_reader
+from mpi_unet.processes import num_processes, one_thread_each
 
 __all__ = ["phantom_cohort"]
 
@@ -34,9 +34,6 @@ PHANTOM_VERSION = 1
 """Raised whenever the same options give other images; a folder of another version is refused."""
 
 DEFAULT_LABELS = {"projection": "lv_filled", "transaxial": "lv_wall", "short_axis": "lv_wall"}
-
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-"""Environment of a worker: the patients share the cores already."""
 
 LICENCE = "CC0-1.0 (synthetic)"
 
@@ -143,13 +140,13 @@ def _claim(root: Path, options: dict[str, Any]) -> None:
 
 def _made(recipe: Recipe, root: Path, missing: list[int], num_workers: int | None) -> Iterator[int]:
     """Make the missing patients; yields each when it is on disk, in no particular order."""
-    workers = min(num_workers or _num_cores(), len(missing))
-    if workers <= 1 or not _main_can_be_imported():
+    workers = num_processes(num_workers, len(missing))
+    if workers <= 1:
         for index in missing:
             yield _make_patient(recipe, root, index)
         return
     with (
-        _environment(ONE_THREAD),
+        one_thread_each(),
         ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         futures = [pool.submit(_make_patient, recipe, root, index) for index in missing]
@@ -239,31 +236,6 @@ def _repeat_reads(readers: Sequence[str]) -> dict[str, str]:
 
 def _part(root: Path, index: int) -> Path:
     return root / "parts" / f"{index:04d}.json"
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _main_can_be_imported() -> bool:
-    """Whether worker processes can start: they import the main module, which text from a pipe does not allow."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    return file is None or Path(file).is_file()
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
