@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parents[1] / "tests"))
 
-from simulate_agreement import MARGIN, seed_logic, shares  # noqa: E402
+from simulate_agreement import MARGIN, seed_logic, shares  # noqa: E402 - its folder had to be named first
 
 PATIENTS = (10, 15, 20, 30, 40, 50, 75, 100, 150)
 SPREADS = {

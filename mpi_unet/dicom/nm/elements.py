@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -129,10 +130,7 @@ class Elements:
             return None
         numbers = []
         for each in _several(value):
-            try:
-                number = math.nan if isinstance(each, bytes) else float(each)  # type: ignore[arg-type]
-            except (TypeError, ValueError, OverflowError):
-                number = math.nan
+            number = _number(each)
             if not math.isfinite(number):
                 raise self.error(keyword, f"holds {_quoted(each)}", "finite numbers")
             numbers.append(number)
@@ -193,13 +191,18 @@ def _text(value: object) -> str:
     return " ".join(str(value).replace("\x00", " ").split())
 
 
-def _whole(value: object) -> int | None:
+def _number(value: Any) -> float:
+    """A value as a number; NaN for what is none."""
     if isinstance(value, bytes):
-        return None
+        return math.nan
     try:
-        number = float(value)  # type: ignore[arg-type]
+        return float(value)
     except (TypeError, ValueError, OverflowError):
-        return None
+        return math.nan
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
     return int(number) if math.isfinite(number) and number == int(number) else None
 
 
