@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from hydra.utils import get_method
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from mpi_unet.cohort.case import Case
 from mpi_unet.cohort.nifti import read_mask
@@ -37,7 +35,6 @@ from mpi_unet.evaluation.table import (
 from mpi_unet.files import read_json, waiting_lock, write_json
 from mpi_unet.reader_study.options import Network, StudyOptions, choose_readers
 from mpi_unet.reader_study.study import newest_change, reader_study
-from mpi_unet.report.comparison import PUBLISHED
 from mpi_unet.report.page import write_report
 from mpi_unet.run import Run, now
 from mpi_unet.shapes import Mask, SpacingMm
@@ -129,49 +126,6 @@ def cohort_of(run: Run) -> Cohort:
             "it is"
         )
     return Cohort.open(folder, exclude=list(run.read_config().data.exclude))
-
-
-def say_result(run: Run, console: Console) -> None:
-    """Three lines of result, the conclusion on agreement where it was asked for, and last the path of the report."""
-    summary = read_json(run.summary)
-    metrics, baseline = summary["metrics"], summary["baselines"]["mean_shape"]["metrics"]["dice"]
-    design = summary["design"]
-    number = metrics["dice"]["n"]
-    unit = f"{number} patient{'s' * (number != 1)}, none seen in training"
-    if design["unit"] != "patient":
-        unit = "with patients on BOTH sides of the split"
-    if not summary["complete"]:
-        done = f"{len(summary['folds'])} of {design['num_folds']} folds"
-        console.print(f"PARTIAL: {done} are done; the figures are those of their patients")
-    console.print(f"LV Dice {_mean_and_interval(metrics['dice'])}, IoU {_mean_and_interval(metrics['iou'])}; {unit}")
-    console.print(
-        f"without any network: mean shape of the training patients, Dice {_number(baseline['mean'])}; mean over "
-        f"background and LV {_number(metrics['macro_dice']['mean'])}, accuracy {_number(metrics['accuracy']['mean'])}"
-    )
-    whose = "simulated outlines" if design["simulated_readers"] else "the outlines of one reader"
-    if run.agreement.is_file():
-        console.print(f"against {whose} ({design['reader']}); against all readers:")
-        console.print(read_json(run.agreement)["conclusion"]["text"], highlight=False)
-    else:
-        console.print(f"against {whose} ({design['reader']}); agreement between experts was not measured")
-    console.print(str(run.report))
-
-
-def say_comparison(runs: Mapping[str, Run], page: Path, console: Console) -> None:
-    """One line a scenario, and the path of the comparison as the last line."""
-    table = Table(
-        "scenario", "LV Dice", "LV IoU", "precision", "recall", "macro Dice", "macro IoU", "accuracy", box=None
-    )
-    for name, run in runs.items():
-        metrics = read_json(run.summary)["metrics"]
-        cells = [_mean_and_interval(metrics[key]) for key in ("dice", "iou")]
-        others = ("precision", "recall", "macro_dice", "macro_iou", "accuracy")
-        cells += [_number(metrics[key]["mean"]) for key in others]
-        table.add_row(name, *cells)
-    published = [PUBLISHED[key] for key in ("macro_dice", "macro_iou", "accuracy")]
-    table.add_row("as published (image split)", "-", "-", "-", "-", *published)
-    console.print(table)
-    console.print(str(page))
 
 
 def _agree(
@@ -384,14 +338,3 @@ def _common_spacing(cohort: Cohort) -> list[float] | None:
 
 def _last_part(target: DictConfig) -> str:
     return str(target["_target_"]).rpartition(".")[2]
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _mean_and_interval(metric: Mapping[str, Any]) -> str:
-    if metric["mean"] is None:
-        return "undefined"
-    ends = f" (95% CI {metric['ci95'][0]:.3f} to {metric['ci95'][1]:.3f})" if metric["ci95"] else ""
-    return f"{metric['mean']:.3f}{ends}"

@@ -1,6 +1,6 @@
-"""The configuration: where it lives, how a door answers, and what is wrong with it before anything is built.
+"""The configuration: where it lives, and what is wrong with it before anything is built.
 
-A *door* is one of the commands (``python -m mpi_unet.train``). A *group* is a folder of ``conf/`` whose files are
+A *group* is a folder of ``conf/`` whose files are
 options of one decision (``loss=dice``). A *target* is a mapping with ``_target_``: the dotted path of what it
 configures; its other keys are that thing's arguments. Every key that is not an argument of a target is listed in
 ``PLAIN_KEYS`` with its type.
@@ -8,22 +8,16 @@ configures; its other keys are that thing's arguments. Every key that is not an 
 
 from __future__ import annotations
 
-import difflib
-import functools
 import inspect
-import os
-import re
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from mpi_unet.errors import ConfigError, MpiUnetError, nearest
+from mpi_unet.errors import ConfigError, nearest
 
 MISSING_REMEDIES = {
     "data.root": "add data.root=/path/to/data, or data=phantom to use the built-in cohort",
@@ -74,8 +68,6 @@ _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 THRESHOLD_STEP = 0.005
 """Thresholds of the operating curve are this far apart; the frozen one has to be one of them."""
 
-EXIT_FAULT, EXIT_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-
 
 def config_dir() -> Path:
     """Folder of the YAML configs: ``mpi_unet/conf`` once installed, ``conf/`` beside the package in a checkout."""
@@ -87,55 +79,6 @@ def config_dir() -> Path:
     if checkout.is_dir() and (package.parent / "pyproject.toml").is_file():
         return checkout
     raise FileNotFoundError(f"mpi_unet ships its configs in {installed}, which is missing; reinstall the package")
-
-
-def door(task: Callable[[], Any]) -> NoReturn:
-    """Run a Hydra task and leave with the exit status that DESIGN promises.
-
-    0 when everything asked for was done, 2 for a wrong config or input (its message alone), 130 when interrupted, and 1
-    with a traceback for a fault of ours.
-    """
-    from hydra.errors import HydraException
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing and leaving with 1
-    try:
-        task()
-        if _kept_error:
-            raise _kept_error.pop()
-    except KeyboardInterrupt:
-        _say("\nInterrupted. What was written is whole; give the same command again and it goes on from there.")
-        sys.exit(EXIT_INTERRUPTED)
-    except MpiUnetError as error:
-        _say(f"{type(error).__name__}: {error}")
-        sys.exit(EXIT_INPUT)
-    except (HydraException, OmegaConfBaseException) as error:
-        _say(f"ConfigError: {_explain(error)}")
-        sys.exit(EXIT_INPUT)
-    sys.exit(0)
-
-
-def one_message(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Keep an error that the user can remedy for :func:`door`, so that Hydra does not announce it as a crash.
-
-    In a multirun it is raised on, because there the launcher has to know which job failed.
-    """
-
-    @functools.wraps(task)
-    def guarded(config: DictConfig) -> None:
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-
-        try:
-            task(config)
-        except (MpiUnetError, KeyboardInterrupt) as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            _kept_error.append(error)
-
-    return guarded
-
-
-_kept_error: list[BaseException] = []
 
 
 def check_missing(config: DictConfig) -> None:
@@ -291,55 +234,6 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
 
 
-def _explain(error: Exception) -> str:
-    """Hydra's complaint in our words, with the nearest right word."""
-    text = str(error)
-    if type(error).__name__ == "OverrideParseException":
-        key, _, value = str(getattr(error, "override", "")).partition("=")
-        quoted = value.replace('"', "") or "..."
-        return (
-            f"{key}={value} cannot be read: a text with brackets, braces, commas, colons or = needs quotes of its own "
-            f"within those of the shell, '{key}=\"{quoted}\"'; a list is {key}=[a,b]"
-        )
-    missing = getattr(error, "missing_cfg_file", None)
-    if missing:
-        group, _, option = str(missing).rpartition("/")
-        known = getattr(error, "options", None) or options(group)
-        return (
-            f"{group}={option}: there is no such option{nearest(option, known)} Options of {group}: {', '.join(known)}"
-        )
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        key = unknown.group(1).split("@")[0]
-        return f"{key}: there is no such key{_nearest_key(key)} --help lists the keys, +{key}=... adds a new one"
-    lacking = re.search(r"Missing mandatory value: (\S+)", text)
-    if lacking:
-        return f"{lacking.group(1)} must be given: add {lacking.group(1)}=... to the command"
-    return text.split("\n    full_key")[0]
-
-
-def _nearest_key(key: str) -> str:
-    """Nearest group or key of the composed config, compared on the whole dotted name and on its last part."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-
-    groups = [path.name for path in config_dir().iterdir() if path.is_dir()]
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"(\w+)=[\w/]+", word) and word.split("=")[0] in groups]
-    known = list(groups)
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            known += flat_keys(compose(_door_name(), overrides=chosen))
-    except HydraException:  # a group choice is itself wrong or the user's own: the groups alone still help
-        known = list(groups)
-    same_leaf = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or same_leaf[:1]
-    return f"; did you mean {close[0]!r}?" if close else "."
-
-
-def _door_name() -> str:
-    return Path(sys.argv[0]).stem if (config_dir() / f"{Path(sys.argv[0]).stem}.yaml").is_file() else "train"
-
-
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Each dotted key below a plain container whose value is no mapping, with the value."""
     for key, value in node.items():
@@ -393,7 +287,3 @@ def fits(value: Any, annotation: Any) -> bool:
 def annotation_name(annotation: Any) -> str:
     """A type as an error message names it."""
     return annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text.rstrip() + "\n")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from mpi_unet.config import config_dir, door, one_message
+from mpi_unet.config import config_dir
+from mpi_unet.doors import door, one_message
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,9 +44,10 @@ def main() -> None:
 
 
 def _run(config: DictConfig, console: Console) -> None:
-    from mpi_unet.assessment import assess, cohort_of, say_result
+    from mpi_unet.assessment import assess, cohort_of
     from mpi_unet.reader_study.request import options_of
     from mpi_unet.run import Run
+    from mpi_unet.saying import say_result
 
     run = Run(Path(config.run))
     run.read_config()

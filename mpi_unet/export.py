@@ -5,7 +5,8 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from mpi_unet.config import check_missing, config_dir, door, one_message
+from mpi_unet.config import check_missing, config_dir
+from mpi_unet.doors import door, one_message
 from mpi_unet.errors import ConfigError, nearest
 
 FORMATS = ("datalist", "nnunet")

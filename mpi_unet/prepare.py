@@ -5,7 +5,8 @@ from __future__ import annotations
 import hydra
 from omegaconf import DictConfig
 
-from mpi_unet.config import check_missing, check_targets, config_dir, door, one_message, options
+from mpi_unet.config import check_missing, check_targets, config_dir, options
+from mpi_unet.doors import door, one_message
 from mpi_unet.errors import ConfigError
 
 

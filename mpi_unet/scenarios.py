@@ -19,12 +19,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 
-from mpi_unet.assessment import say_comparison, say_result
 from mpi_unet.config import check_plain_keys, check_targets
 from mpi_unet.crossvalidation import cross_validate, is_main_process
 from mpi_unet.errors import ConfigError
 from mpi_unet.report.comparison import write_comparison
 from mpi_unet.run import Run, command_line, enter_run
+from mpi_unet.saying import say_comparison, say_result
 
 FILE_WIDTH = 160
 """Characters in a line where the output goes to a file or a pipe, so that the table of scenarios is not squeezed."""

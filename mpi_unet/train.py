@@ -7,7 +7,8 @@ import os
 import hydra
 from omegaconf import DictConfig
 
-from mpi_unet.config import check_plain_keys, config_dir, door, one_message
+from mpi_unet.config import check_plain_keys, config_dir
+from mpi_unet.doors import door, one_message
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")
