@@ -101,6 +101,7 @@ def random_document(rng: random.Random) -> dict[str, Any]:
         network_trained_on=rng.choice([[], ["A"], ["X"]]),
         consensus_members=rng.choice([[], ["A", "B"]]),
         min_patients=rng.choice([30, 30, 50]),
+        reader_facts=rng.choice([{}, random_facts(rng, readers)]),
     )
     if document["mode"] == "readers_only" and len(readers) < 2:
         document["design"]["readers"], document["design"]["n_readers"] = ["A", "B"], 2
@@ -108,11 +109,34 @@ def random_document(rng: random.Random) -> dict[str, Any]:
     block["n_left_out"] = rng.choice([0, 0, 1, 7])
     if rng.random() < 0.05:
         block["delta_bootstrap_t"] = None
+    if rng.random() < 0.2:
+        worst = {"patients": rng.randint(1, 9), "k": rng.randint(0, n), "n": n, "upper95": rng.random()}
+        document["failures"]["with_missing"] = worst
     if rng.random() < 0.1:
         document["failures"] = None
     if rng.random() < 0.3:
         document["volume"] = random_volume(rng, n)
     return document
+
+
+ROLES = (
+    "cardiologist",
+    "cardiologist",
+    "cardiologist",
+    "",
+    "MD, PhD",
+    "equivalent",
+    "as good as it gets",
+    "proven",
+    "no",
+)
+"""Plain ones, none, and some that must not find their way into a sentence."""
+
+
+def random_facts(rng: random.Random, readers: tuple[str, ...]) -> dict[str, Any]:
+    """Roles: one of all readers, or one of each."""
+    common = rng.choice(ROLES)
+    return {reader: {"role": common if rng.random() < 0.8 else rng.choice(ROLES)} for reader in readers}
 
 
 def random_volume(rng: random.Random, n: int) -> dict[str, Any]:

@@ -150,6 +150,26 @@ def test_a_network_closer_than_readers_is_interchangeable():
     assert found.gamma.p_value < 0.001
 
 
+def test_interchangeable_and_its_p_value_are_one_decision():
+    """Networks around the margin, where the end of gamma's interval would at times have decided otherwise."""
+    decisions, other = set(), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        among = rng.uniform(0.75, 0.95, (30, 3))
+        network = among.mean(axis=1, keepdims=True) - 0.0128 + rng.normal(0, 0.01, (30, 3))
+        found = quick(network, pairs_matrix(among), ["A", "B", "C"]).gamma
+        assert found.interchangeable == (found.p_value < 0.025)
+        decisions.add(found.interchangeable)
+        other += found.interchangeable != (found.interval.high < found.margin)
+    assert decisions == {True, False}
+    assert other > 0
+
+
+def test_one_patient_is_not_interchangeable():
+    found = quick(np.full((1, 3), 0.9), pairs_matrix(np.full((1, 3), 0.9)), ["A", "B", "C"]).gamma
+    assert (found.p_value, found.interchangeable) == (None, False)
+
+
 # --- Indices ---
 
 

@@ -101,6 +101,7 @@ def test_end_that_rounds_to_the_margin_shows_more_decimals():
         ({"network_trained_on": ["A"]}, "network_trained_on_test_readers", "by 1 of these 3 experts", "equivalent"),
         ({"consensus_members": ["A", "B"]}, "reader_in_consensus", "2 of these experts took part", "equivalent"),
         ({"blinded": False}, "not_blinded", "were not blinded", "equivalent"),
+        ({"blinded": None}, "blinding_not_stated", "Whether the experts were blinded to one another", "equivalent"),
         ({"delta": None}, "no_interval", "An interval could not be computed", "not_assessable"),
         ({"delta": (0.0, 0.0, 0.0)}, "no_spread", "the same value in every patient", "equivalent"),
     ],
@@ -114,11 +115,67 @@ def test_each_gate_speaks(changes, flag, words, verdict):
 
 @pytest.mark.parametrize(
     ("when", "is_exploratory"),
-    [("66416f1", False), ("NCT01234567", False), ("osf.io/abcde", False), ("none", True), ("not registered", True)],
+    [
+        ("66416f1", False),
+        ("NCT01234567", False),
+        ("osf.io/abcde", False),
+        ("2026-05-31T23:00:00", False),
+        ("none", True),
+        ("not registered", True),
+        ("January 2026", True),
+        ("version 2", True),
+        ("abc12", True),
+        ("2026-13-01", True),
+    ],
 )
 def test_a_word_is_no_registration(when, is_exploratory):
     flags = conclude(agreement_document(margin_registered_at=when))["flags"]
     assert ("exploratory" in flags) == is_exploratory
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        (("cardiologist",) * 3, "cardiologists"),
+        (("Cardiologist", "cardiologist ", "cardiologist"), "cardiologists"),
+        (("PET technologist",) * 3, "PET technologists"),
+        (("deputy",) * 3, "deputies"),
+        (("cardiologist", "technologist", "cardiologist"), "readers"),
+        (("cardiologist", "cardiologist", ""), "readers"),
+        (("MD, PhD",) * 3, "readers"),
+        (("superhuman",) * 3, "readers"),
+        (("equivalent physician",) * 3, "readers"),
+        (("identical twin",) * 3, "readers"),
+        ((None, None, None), "experts"),
+        (("", "", ""), "experts"),
+    ],
+)
+def test_readers_are_called_by_their_role(roles, words):
+    facts = {reader: {"role": role} for reader, role in zip("ABC", roles, strict=True)}
+    text = conclude(agreement_document(reader_facts=facts))["text"]
+    assert f"with each of 3 {words} averaged" in text
+    assert f"This concerns these 3 {words}; it is not shown for {words} in general" in text
+    assert f"below the {words}' own" in text
+    simulated = conclude(agreement_document(reader_facts=facts, simulated=True))["text"]
+    assert "with each of 3 simulated readers averaged" in simulated
+
+
+def test_one_reader_is_called_by_the_role():
+    facts = {"A": {"role": "technologist"}}
+    text = conclude(agreement_document(readers=("A",), reader_facts=facts))["text"]
+    assert "with one technologist averaged" in text
+    assert "The agreement between technologists was not measured" in text
+
+
+def test_patients_without_a_prediction_are_in_the_sentence_on_failures():
+    document = agreement_document(failures=2)
+    document["failures"]["with_missing"] = {"patients": 3, "k": 5, "n": 43, "upper95": 0.2321}
+    [*_, last] = conclude(document)["sentences"]
+    assert last.startswith("In 2 of 40 patients ")
+    assert last.endswith(
+        "; counting 3 patients without a prediction, wholly or in part, as a Dice of 0 there, in 5 of 43 "
+        "(upper 95% limit 23.2%)."
+    )
 
 
 def test_readers_in_general_only_with_five_whose_interval_is_inside():
@@ -208,6 +265,13 @@ def may_say_equivalent(document) -> bool:
     return all(abs(end) < design["margin"] for ends in both for end in (ends["low"], ends["high"]))
 
 
+def expected_word(document) -> str:
+    roles = [document["design"]["reader_facts"].get(reader, {}).get("role") for reader in document["design"]["readers"]]
+    if not any(roles):
+        return "experts"
+    return "cardiologists" if set(roles) == {"cardiologist"} else "readers"
+
+
 def test_ten_thousand_random_results():
     rng = random.Random(20260101)
     equivalents = 0
@@ -229,8 +293,9 @@ def test_ten_thousand_random_results():
             assert re.match(r"In \d+ of \d+ patients? ", result["sentences"][-1])
         if document["cohort"]["simulated_readers"] and document["design"]["unit"] == "patient":
             assert not re.search(r"\bexperts\b(?!\.)", text), text
+            assert "cardiologist" not in text
         elif document["design"]["unit"] == "patient" and 2 <= document["design"]["n_readers"] < 5:
-            assert f"these {document['design']['n_readers']} experts" in text
+            assert f"these {document['design']['n_readers']} {expected_word(document)}" in text
     assert 200 < equivalents < 5_000
 
 

@@ -10,9 +10,11 @@ from mpi_unet.agreement.calibration import (
     MeanCalibration,
     calibration,
     mean_calibration,
+    patient_calibration,
     region_of_interest,
 )
 from mpi_unet.agreement.categories import CategoryAgreement, cohen_kappa, cohen_kappa_of_table, fleiss_kappa, gwet_ac1
+from mpi_unet.agreement.clustered_categories import ClusteredAgreement, clustered_agreement
 from mpi_unet.agreement.concordance import Ccc, lin_ccc
 from mpi_unet.agreement.consensus import (
     Consensus,
@@ -81,6 +83,7 @@ __all__ = [
     "Calibration",
     "CategoryAgreement",
     "Ccc",
+    "ClusteredAgreement",
     "Consensus",
     "CrossedComponents",
     "DeLong",
@@ -113,6 +116,7 @@ __all__ = [
     "bland_altman_replicates",
     "calibration",
     "chalana_kim_index",
+    "clustered_agreement",
     "clustered_mcnemar",
     "clustered_mcnemar_of_counts",
     "cohen_kappa",
@@ -141,6 +145,7 @@ __all__ = [
     "pairs_matrix",
     "panel",
     "panel_of_cases",
+    "patient_calibration",
     "patients_needed",
     "plan",
     "ratings_of_counts",

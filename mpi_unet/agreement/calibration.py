@@ -20,7 +20,14 @@ from mpi_unet.agreement.consensus import stacked_masks
 from mpi_unet.agreement.estimate import Estimate, check_level, mean_estimate
 from mpi_unet.errors import AgreementError
 
-__all__ = ["Calibration", "MeanCalibration", "calibration", "mean_calibration", "region_of_interest"]
+__all__ = [
+    "Calibration",
+    "MeanCalibration",
+    "calibration",
+    "mean_calibration",
+    "patient_calibration",
+    "region_of_interest",
+]
 
 NUM_BINS = 15
 """Usual number of bins; the expected calibration error depends on it."""
@@ -54,7 +61,10 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class MeanCalibration:
-    """Means over patients; the curve averages the patients' shares in each bin, ``n_in_bin`` patients having voxels."""
+    """Means over patients; the curve averages the patients' shares in each bin, ``n_in_bin`` patients having voxels.
+
+    ``observed`` holds the same shares with their t intervals over those patients; None in a bin that nobody has.
+    """
 
     ece: Estimate
     mce: Estimate
@@ -66,6 +76,8 @@ class MeanCalibration:
     mean_probability: Float[np.ndarray, " bins"]
     observed_share: Float[np.ndarray, " bins"]
     n_in_bin: Int[np.ndarray, " bins"]
+    voxels: Int[np.ndarray, " bins"]
+    observed: tuple[Estimate | None, ...]
 
 
 def region_of_interest(
@@ -158,6 +170,44 @@ def calibration(
     )
 
 
+def patient_calibration(parts: Sequence[Calibration]) -> Calibration:
+    """Calibration of one patient from several results: cases, or one case against several readers.
+
+    Args:
+        parts: Results with the same bins, each of which counts once.
+
+    Returns:
+        The means of errors and shares over the parts that have voxels (in the region, in a bin); ``voxels`` are summed.
+
+    Raises:
+        AgreementError: No part, or parts with different bins.
+
+    Example:
+        One case against a reader who marked the voxel and one who did not.
+
+        >>> p, region = np.array([0.75]), np.array([True])
+        >>> parts = [calibration(p, np.array([marked]), region, num_bins=2) for marked in (True, False)]
+        >>> patient_calibration(parts).estimate, patient_calibration(parts).observed_share.tolist()
+        (0.5, [nan, 0.5])
+    """
+    _check_bins(parts)
+    defined = [part for part in parts if part.num_voxels]
+    if not defined or len(parts) == 1:
+        return parts[0]
+    return Calibration(
+        estimate=float(np.mean([part.estimate for part in defined])),
+        mce=float(np.mean([part.mce for part in defined])),
+        brier=float(np.mean([part.brier for part in defined])),
+        log_loss=float(np.mean([part.log_loss for part in defined])),
+        num_voxels=sum(part.num_voxels for part in defined),
+        method=f"mean of several {defined[0].method}",
+        edges=defined[0].edges,
+        voxels=np.sum([part.voxels for part in defined], axis=0),
+        mean_probability=_mean_in_bins(defined, "mean_probability"),
+        observed_share=_mean_in_bins(defined, "observed_share"),
+    )
+
+
 def mean_calibration(patients: Sequence[Calibration], *, level: float = 0.95) -> MeanCalibration:
     """Mean calibration errors over patients, each patient once.
 
@@ -180,16 +230,9 @@ def mean_calibration(patients: Sequence[Calibration], *, level: float = 0.95) ->
     defined = [patient for patient in patients if patient.num_voxels]
     if not defined:
         raise AgreementError(f"none of {len(patients)} patients has a voxel in the region of interest")
-    bins = {patient.voxels.size for patient in patients}
-    if len(bins) > 1:
-        raise AgreementError(f"results have {', '.join(map(str, sorted(bins)))} bins, expected one number for all")
+    _check_bins(patients)
     filled = np.stack([patient.voxels > 0 for patient in defined])
-    count = filled.sum(axis=0)
-
-    def mean_of(name: str) -> np.ndarray:
-        values = np.where(filled, np.stack([getattr(patient, name) for patient in defined]), 0.0)
-        return np.divide(values.sum(axis=0), count, out=np.full(count.size, np.nan), where=count > 0)
-
+    shares = np.stack([patient.observed_share for patient in defined])
     return MeanCalibration(
         ece=mean_estimate(np.array([patient.estimate for patient in defined]), level),
         mce=mean_estimate(np.array([patient.mce for patient in defined]), level),
@@ -198,13 +241,32 @@ def mean_calibration(patients: Sequence[Calibration], *, level: float = 0.95) ->
         n_undefined=len(patients) - len(defined),
         method=f"mean over patients of the {defined[0].method}",
         edges=defined[0].edges,
-        mean_probability=mean_of("mean_probability"),
-        observed_share=mean_of("observed_share"),
-        n_in_bin=count,
+        mean_probability=_mean_in_bins(defined, "mean_probability"),
+        observed_share=_mean_in_bins(defined, "observed_share"),
+        n_in_bin=filled.sum(axis=0),
+        voxels=np.sum([patient.voxels for patient in defined], axis=0),
+        observed=tuple(
+            mean_estimate(shares[there, place], level) if there.any() else None for place, there in enumerate(filled.T)
+        ),
     )
 
 
 # --- Private helpers ---
+
+
+def _check_bins(results: Sequence[Calibration]) -> None:
+    bins = {result.voxels.size for result in results}
+    if len(bins) != 1:
+        found = ", ".join(map(str, sorted(bins))) or "no"
+        raise AgreementError(f"results have {found} bins, expected one number for all")
+
+
+def _mean_in_bins(results: Sequence[Calibration], name: str) -> Float[np.ndarray, " bins"]:
+    """Mean of a value of each bin over the results that have voxels there; NaN where none has."""
+    filled = np.stack([result.voxels > 0 for result in results])
+    values = np.where(filled, np.stack([getattr(result, name) for result in results]), 0.0)
+    count = filled.sum(axis=0)
+    return np.divide(values.sum(axis=0), count, out=np.full(count.size, np.nan), where=count > 0)
 
 
 def _checked(

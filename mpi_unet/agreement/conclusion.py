@@ -27,10 +27,11 @@ from mpi_unet.agreement.gates import (
     value_of,
 )
 from mpi_unet.agreement.phrases import amount, end, ends, patients_words, percent, rounded_up
+from mpi_unet.agreement.roles import reader_words
 
 __all__ = ["FORBIDDEN", "RULES_VERSION", "conclude"]
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever the same numbers could give another sentence."""
 
 METRIC_WORDS = {"dice": "Dice", "iou": "IoU", "nsd": "surface Dice"}
@@ -225,8 +226,7 @@ def _readers_only(document: Mapping[str, Any]) -> list[str]:
 
 def _one_reader(document: Mapping[str, Any]) -> list[str]:
     metric, block = _metric(document), primary_block(document)
-    simulated = document["cohort"]["simulated_readers"]
-    one, many = ("simulated reader", "simulated readers") if simulated else ("expert", "experts")
+    one, many = reader_words(document, FORBIDDEN)
     interval = bounds((block.get("P0") or {}).get("interval"))
     within = f" ({_level(block, 'P0')}% CI {ends(*interval, None, sign=False)})" if interval else ""
     left_out = _left_out(document)
@@ -289,6 +289,11 @@ def _flag_sentences(document: Mapping[str, Any], flags: list[str]) -> list[str]:
         )
     if "not_blinded" in flags:
         sentences.append(f"The {who} were not blinded to one another or to the network, which favors agreement.")
+    if "blinding_not_stated" in flags and "simulated_readers" not in flags:
+        sentences.append(
+            f"Whether the {who} were blinded to one another and to the network is not stated; if they were not, that "
+            "favors agreement."
+        )
     return sentences
 
 
@@ -305,7 +310,17 @@ def _failures(document: Mapping[str, Any]) -> list[str]:
         said = f"the network's {metric} was below {threshold}"
     else:
         said = f"the network's {metric} was more than {threshold} below the {who}' own"
-    return [f"{head} {said}{upper}."]
+    return [f"{head} {said}{upper}{_with_missing(failures, metric)}."]
+
+
+def _with_missing(failures: Mapping[str, Any], metric: str) -> str:
+    """The same count when patients without a prediction are failures too, where there are such patients."""
+    worst = failures.get("with_missing")
+    if not worst or not worst.get("n"):
+        return ""
+    upper = f" (upper 95% limit {percent(worst['upper95'], 1)})" if is_number(worst["upper95"]) else ""
+    without = f"{patients_words(worst['patients'])} without a prediction, wholly or in part,"
+    return f"; counting {without} as a {metric} of 0 there, in {worst['k']} of {worst['n']}{upper}"
 
 
 def _conclusion(sentences: list[str], flags: list[str], verdict: str) -> dict[str, Any]:
@@ -330,7 +345,7 @@ def _metric(document: Mapping[str, Any]) -> str:
 
 
 def _who(document: Mapping[str, Any]) -> str:
-    return "simulated readers" if document["cohort"]["simulated_readers"] else "experts"
+    return reader_words(document, FORBIDDEN)[1]
 
 
 def _level(block: Mapping[str, Any], name: str = "") -> str:

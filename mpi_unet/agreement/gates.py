@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
 from mpi_unet.agreement.equivalence import Verdict, verdict_of
+from mpi_unet.agreement.registration import registered_on, registration_kind
 from mpi_unet.evaluation.intervals import Interval
 
 __all__ = ["FAVORABLE", "MIN_PATIENTS", "MIN_READERS", "final_verdict", "raised_flags"]
@@ -144,15 +144,13 @@ def is_number(value: Any) -> bool:
 
 
 def _is_registered(document: Mapping[str, Any]) -> bool:
-    """Whether the margin has a source and was registered, if a date says so, before this analysis."""
+    """Whether the margin has a source and was registered, if a date says so, not after this analysis."""
     design = document["design"]
-    when = str(design.get("margin_registered_at") or "").strip()
-    if not when or not str(design.get("margin_source") or "").strip():
+    when = str(design.get("margin_registered_at") or "")
+    if registration_kind(when) is None or not str(design.get("margin_source") or "").strip():
         return False
-    try:
-        return date.fromisoformat(when[:10]) <= date.fromisoformat(str(document["created"])[:10])
-    except ValueError:  # a commit, or the number or address of a registration, but not "none" or "not yet"
-        return any(character.isdigit() or character == "/" for character in when)
+    day, created = registered_on(when), registered_on(str(document["created"]))
+    return day is None or (created is not None and day <= created)
 
 
 def _readers_inside(block: Mapping[str, Any], margin: float | None) -> bool:

@@ -47,7 +47,9 @@ class Interchangeability:
     """Extra disagreement when one of two readers is replaced by the network: minus Delta.
 
     ``margin`` is a tenth of ``disagreement``, the mean disagreement between readers; ``p_value`` tests "less extra
-    disagreement than that" and takes into account that the margin itself was estimated from the same patients.
+    disagreement than that" and takes into account that the margin itself was estimated from the same patients;
+    ``interchangeable`` is that test at the one-sided level of the analysis and nothing else. The interval of ``value``
+    takes the margin for known, so its upper end may lie on the other side of ``margin`` when the test is close.
     """
 
     value: float
@@ -317,7 +319,7 @@ def _gamma(d: np.ndarray, pn: np.ndarray, level: float, better: Better) -> Inter
     if d.size > 1 and margin > 0:  # "extra < share * between" is one statement about the mean of the difference of both
         excess = GAMMA_SHARE * between + d
         p_value = tost_paired(excess, margin=np.finfo(float).tiny, alpha=(1 - level) / 2).p_lower
-    passes = extra.interval is not None and extra.interval.high < margin
+    passes = p_value is not None and p_value < (1 - level) / 2
     return Interchangeability(
         extra.value, extra.interval, extra.n, extra.method, float(between.mean()), margin, p_value, passes
     )

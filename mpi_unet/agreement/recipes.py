@@ -80,7 +80,7 @@ class RecipePair:
 
 @dataclass(frozen=True)
 class RecipeComparison:
-    """All pairs of recipes on the same patients; ``means`` holds each recipe's mean with its interval."""
+    """Pairs of recipes on the same patients; ``means`` holds each recipe's mean with its interval."""
 
     recipes: tuple[str, ...]
     means: tuple[Estimate, ...]
@@ -96,6 +96,7 @@ def compare_recipes(
     recipes: Sequence[str],
     *,
     patients: Sequence[str] | None = None,
+    against: str | None = None,
     alpha: float = 0.025,
     resamples: int = 10_000,
     seed: int = 0,
@@ -106,6 +107,7 @@ def compare_recipes(
         scores: Score of each recipe on each held-out patient by the network of each seed; NaN where one is missing.
         recipes: Names of the recipes, in the order of the first axis.
         patients: Names of the patients; a name that occurs twice is refused.
+        against: Compare each other recipe with this one only, as for a sweep of many; None compares all pairs.
         alpha: One-sided level; the intervals have the level ``1 - 2 * alpha``.
         resamples: Patterns of signs drawn for the permutation test.
         seed: Seed of that drawing.
@@ -116,7 +118,7 @@ def compare_recipes(
 
     Raises:
         AgreementError: Fewer than two recipes or complete patients, names that do not fit, a patient or recipe named
-            twice, an infinite score, or an alpha outside (0, 0.5).
+            twice, an infinite score, an ``against`` that is none of them, or an alpha outside (0, 0.5).
 
     Source:
         Holm 1979, Scand J Stat 6(2):65-70. https://www.jstor.org/stable/4615733
@@ -134,6 +136,8 @@ def compare_recipes(
             f"recipes is {list(recipes)} for {len(scores)} rows of scores; expected one name per recipe, each once, "
             "and two or more"
         )
+    if against is not None and against not in recipes:
+        raise AgreementError(f"against is {against!r}, expected one of the recipes: {', '.join(recipes)}")
     if np.isinf(scores).any():
         raise AgreementError(
             f"{int(np.isinf(scores).sum())} scores are infinite, expected finite ones, or NaN where a patient was not "
@@ -149,7 +153,7 @@ def compare_recipes(
     level = 1 - 2 * alpha
     by_patient = used.mean(axis=2)
     tests = []
-    for one, other in combinations(range(len(recipes)), 2):
+    for one, other in _families(recipes, against):
         difference = by_patient[one] - by_patient[other]
         flips = sign_flip_test(difference, level=level, resamples=resamples, seed=seed)
         spread = (used[one] - used[other]).mean(axis=0)
@@ -183,20 +187,21 @@ def nadeau_bengio(
     first: Real[np.ndarray, " splits"],
     second: Real[np.ndarray, " paired"] | None = None,
     *,
-    n_train: int,
-    n_test: int,
+    n_train: int | float,
+    n_test: int | float,
     level: float = 0.95,
 ) -> NadeauBengio:
     """Does one recipe beat another on data like this? t test over splits that share training patients.
 
     Scores of k folds are not k independent numbers: any two of their training sets overlap. The correction widens the
-    variance by the ratio of test to training patients.
+    variance by the ratio of test to training patients. With r divisions of k folds each, hand in all k * r differences.
 
     Args:
         first: Mean score of the first recipe in each split; or the differences themselves when ``second`` is None.
         second: Mean score of the second recipe in the same splits.
-        n_train: Patients that each split trains on.
-        n_test: Patients that each split tests on.
+        n_train: Patients whose images fitted the weights in each split, on average. Patients who only chose the epoch
+            (validation) are not among them: to count them in would make the correction too small.
+        n_test: Patients that each split tests on, on average.
         level: Confidence level in (0, 1).
 
     Returns:
@@ -303,6 +308,14 @@ def adjusted_p_values(
 
 
 # --- Private helpers ---
+
+
+def _families(recipes: Sequence[str], against: str | None) -> list[tuple[int, int]]:
+    """Places of the recipes of each pair: every other one minus ``against``, or all pairs."""
+    if against is None:
+        return list(combinations(range(len(recipes)), 2))
+    base = list(recipes).index(against)
+    return [(place, base) for place in range(len(recipes)) if place != base]
 
 
 def _notes(num_seeds: int) -> tuple[str, ...]:

@@ -8,10 +8,26 @@ from typing import Any
 from mpi_unet.errors import AgreementError
 from mpi_unet.files import read_json
 
-__all__ = ["SCHEMA_VERSION", "agreement_schema", "read_agreement"]
+__all__ = ["RECIPES_VERSION", "SCHEMA_VERSION", "agreement_schema", "read_agreement", "recipes_schema"]
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 """Of ``agreement.json``; a reader understands every version with the same first number."""
+
+
+RECIPES_VERSION = "2.0.0"
+"""Of ``recipes.json``."""
+
+
+def recipes_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) that every ``recipes.json`` of this version fits.
+
+    Example:
+        >>> recipes_schema()["title"]
+        'recipes.json'
+    """
+    schema = read_json(Path(__file__).with_name("recipes.schema.json"))
+    assert isinstance(schema, dict)
+    return schema
 
 
 def agreement_schema() -> dict[str, Any]:
