@@ -33,6 +33,7 @@ from mpi_unet.evaluation.table import (
     write_scores,
 )
 from mpi_unet.files import read_json, waiting_lock, write_json
+from mpi_unet.reader_study.calibration_part import calibration_part
 from mpi_unet.reader_study.options import Network, StudyOptions, choose_readers
 from mpi_unet.reader_study.study import newest_change, reader_study
 from mpi_unet.report.page import write_report
@@ -101,10 +102,17 @@ def assess(run: Run, cohort: Cohort, agreement: StudyOptions | None = None) -> N
     num_frames = sum(len(frames) for _, _, frames in held_out)
     write_scores(run.scores, rows)
     write_scores(run.baselines, baseline_rows)
-    write_json(run.summary, _summary(run, config, cohort, split, rows, baseline_rows, num_frames))
+    summary, cases = (
+        _summary(run, config, cohort, split, rows, baseline_rows, num_frames),
+        [case for _, case, _ in held_out],
+    )
+    if split.unit == "patient":
+        kept = run.kept_probabilities(case.case_id for case in cases)
+        summary["calibration"] = calibration_part(cases, [reader], kept)
+    write_json(run.summary, summary)
     run.agreement.unlink(missing_ok=True)  # it would speak of other scores
     if agreement is not None and split.unit == "patient":
-        _agree(run, config, cohort, split, [case for _, case, _ in held_out], agreement)
+        _agree(run, config, cohort, split, cases, agreement)
     write_report(run.folder, cohort)
 
 
@@ -134,13 +142,12 @@ def _agree(
     """Compare the out-of-fold masks with all readers, where two or more readers outlined."""
     if len(choose_readers(cohort, options.readers).readers) < 2:
         return
-    probabilities = {case.case_id: run.probability(case.case_id) for case in cases}
     network = Network(
         name=config.name,
         how=f"out-of-fold masks of a run; {split.note}",
         masks={case.case_id: run.prediction(case.case_id) for case in cases},
         trained_on=(config.data.reader,),
-        probabilities={case_id: file for case_id, file in probabilities.items() if file.is_file()},
+        probabilities=run.kept_probabilities(case.case_id for case in cases),
         threshold=float(config.prediction.threshold),
     )
     summary = read_json(run.summary)

@@ -57,19 +57,22 @@ def _run(config: DictConfig, console: Console) -> None:
 
 
 def _runs(config: DictConfig, console: Console) -> None:
-    from mpi_unet.reader_study.recipes import RECIPES, compare_runs, say_recipes
+    from mpi_unet.reader_study.recipe_words import say_recipes
+    from mpi_unet.reader_study.recipes import compare_runs
+    from mpi_unet.report.recipes import write_recipes_report
 
     output = Path(config.output)
     document = compare_runs(
-        list(config.runs),
+        config.runs if isinstance(config.runs, str) else list(config.runs),
         output,
         metric=config.metric,
+        against=config.against,
         alpha=float(config.alpha_one_sided),
         seed=config.bootstrap.seed,
         resamples=config.bootstrap.draws,
     )
     say_recipes(document, console)
-    console.print(str(output / RECIPES))
+    console.print(str(write_recipes_report(output)))
 
 
 def _plan(config: DictConfig, console: Console) -> None:
@@ -114,6 +117,7 @@ def _compare(config: DictConfig, mode: str, console: Console) -> None:
             options,
             name=config.network,
             trained_on=list(config.trained_on),
+            probabilities=config.probabilities,
             allow_missing=config.allow_missing,
         )
     left_out = len(document["cohort"]["left_out"])

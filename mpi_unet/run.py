@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,14 +26,18 @@ from omegaconf import DictConfig, OmegaConf
 from mpi_unet import __version__
 from mpi_unet.config import plain
 from mpi_unet.errors import BusyError, RunError, listing
-from mpi_unet.files import read_json, unwritable, waiting_lock, write_json, write_text
+from mpi_unet.files import is_part, read_json, unwritable, waiting_lock, write_json, write_text
 
 FREE_KEYS = (
     "name",
     "runs_dir",
     "overwrite",
     "split.fold",
+    "split.parallel",
+    "split.processes",
+    "prediction.probabilities",
     "loader.num_workers",
+    "loader.cache",
     "trainer.accelerator",
     "logger",
     "hydra",
@@ -63,6 +67,11 @@ class Run:
     def splits(self) -> Path:
         """Which patient is on which side of which fold."""
         return self.folder / "splits.json"
+
+    @property
+    def domain(self) -> Path:
+        """What the images are that the networks learn from."""
+        return self.folder / "domain.json"
 
     @property
     def scores(self) -> Path:
@@ -96,6 +105,11 @@ class Run:
     def probability(self, case_id: str) -> Path:
         """Out-of-fold probabilities of one case, where they were asked for."""
         return self.folder / "probabilities" / f"{case_id}.nii.gz"
+
+    def kept_probabilities(self, case_ids: Iterable[str]) -> dict[str, Path]:
+        """The files of out-of-fold probabilities that there are, by case id."""
+        files = {case_id: self.probability(case_id) for case_id in case_ids}
+        return {case_id: file for case_id, file in files.items() if file.is_file()}
 
     def fold(self, fold: int) -> Path:
         """Folder of one fold."""
@@ -169,8 +183,8 @@ def enter_run(config: DictConfig, overrides: list[str], command: str, *, may_ove
         if run.config.is_file():
             _refuse_other_recipe(run, plain(config))
             return run
-        foreign = [path.name for path in run.folder.iterdir()] if run.folder.is_dir() else []
-        if set(foreign) - {".hydra", run.environment.name}:  # these two alone: a start that was killed
+        foreign = {path.name for path in run.folder.iterdir() if not is_part(path)} if run.folder.is_dir() else set()
+        if foreign - {".hydra", run.environment.name}:  # these two alone: a start that was killed
             raise RunError(
                 f"{run.folder} is not empty and is no run of mpi_unet; choose another place with name=... or "
                 "runs_dir=..."

@@ -81,7 +81,7 @@ def test_reading_what_evaluate_wrote(tmp_path):
     document = study(write_read_cohort(tmp_path / "c", 4), "N", tmp_path)
     assert read_agreement(tmp_path) == read_agreement(tmp_path / "agreement.json") == document
     write_json(tmp_path / "new.json", document | {"schema_version": "2.0.0"})
-    with pytest.raises(AgreementError, match=r"schema_version is 2.0.0; this mpi_unet reads 1.0.0; evaluate again"):
+    with pytest.raises(AgreementError, match=r"schema_version is 2.0.0; this mpi_unet reads 1.1.0; evaluate again"):
         read_agreement(tmp_path / "new.json")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(AgreementError, match=r"broken.json cannot be read .*expected the agreement.json that evaluate"):

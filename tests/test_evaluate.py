@@ -36,6 +36,8 @@ def request(*words: str):
         (["run=r"], "run"),
         (["run=r", "readers=[A,B]", "margin=0.02", "margin_source=x"], "run"),
         (["runs=[a,b]", "output=o"], "runs"),
+        (["runs=sweeps", "output=o", "against=a"], "runs"),
+        (["cohort=c", "predictions=p", "probabilities=q", "output=o"], "predictions"),
         (["cohort=c", "predictions=p", "output=o"], "predictions"),
         (["cohort=c", "readers=only", "output=o"], "readers_only"),
         (["plan=true", "margin=0.02", "sd=0.04"], "plan"),
@@ -62,6 +64,18 @@ def test_modes(words, mode):
         (["runs=[a]", "output=o"], r"runs names 1 run\(s\), expected two or more; one run is run="),
         (["run=r", "margin=0.02"], r"margin needs margin_source=<why"),
         (["run=r", "margin_registered_at=2026-01-01"], r"margin_registered_at goes with margin="),
+        (
+            ["run=r", "margin=0.02", "margin_source=x", "margin_registered_at=soon"],
+            r"margin_registered_at is 'soon', expected a date such as 2026-01-10, a commit of 7 to 40",
+        ),
+        (
+            ["run=r", "margin=0.02", "margin_source=x", "margin_registered_at=2999-01-01"],
+            r"margin_registered_at is 2999-01-01, after .*, the day of this analysis; expected a day before",
+        ),
+        (
+            ["run=r", "margin=0.02", "margin_source=x", "margin_registered_at=2026-02-02", "created=2026-02-01"],
+            r"after 2026-02-01, the day of this analysis; .*leave the key out",
+        ),
         (["run=r", "margin=-0.1", "margin_source=x"], r"margin is -0.1, expected a positive difference"),
         (["run=r", "margin=much", "margin_source=x"], r"margin is 'much', expected .*float"),
         (["run=r", "metric=dise"], r"metric is 'dise', expected dice, iou, nsd; did you mean 'dice'"),
@@ -254,7 +268,7 @@ def test_recipes_are_compared_on_the_same_patients(trained, monkeypatch, capfd):
     words = ["runs=[runs/dice,runs/entropy]", "output=recipes"]
     assert evaluate(trained, monkeypatch, *words) == 0
     said = capfd.readouterr().out
-    assert said.splitlines()[-1] == "recipes/recipes.json"
+    assert said.splitlines()[-1] == "recipes/report.html"
     document = read_json(trained / "recipes/recipes.json")
     means = [
         read_json(trained / f"runs/{name}/summary.json")["metrics"]["dice"]["mean"] for name in ("dice", "entropy")
@@ -262,7 +276,7 @@ def test_recipes_are_compared_on_the_same_patients(trained, monkeypatch, capfd):
     assert [one["mean"]["value"] for one in document["recipes"]] == pytest.approx(means)
     [pair] = document["pairs"]
     assert pair["delta"]["value"] == pytest.approx(means[0] - means[1])
-    assert pair["over_folds"]["n"] == 3
+    assert pair["over_folds"]["test"]["n"] == 3
     assert document["n"] == 6
     assert "dice - entropy" in said
 
@@ -272,13 +286,13 @@ def test_runs_of_one_recipe_are_seeds_of_it(trained, monkeypatch, capfd):
     assert evaluate(trained, monkeypatch, *words) == 2
     assert "the 2 runs are one recipe with different seeds; expected two recipes" in capfd.readouterr().err
     words = ["runs=[runs/dice,runs/again,runs/entropy]", "output=o"]
-    assert evaluate(trained, monkeypatch, *words) == 2
-    assert "different numbers of seeds:\n  dice: 2 runs\n  entropy: 1 runs" in capfd.readouterr().err
+    assert evaluate(trained, monkeypatch, *words) == 0
+    assert "The recipes have different numbers of seeds (entropy 1; the others 2)" in capfd.readouterr().out
 
 
 def test_runs_that_cannot_be_compared(trained, monkeypatch, capfd):
     assert evaluate(trained, monkeypatch, "runs=[runs/dice,nowhere]", "output=o") == 2
-    assert "1 folders hold no summary.json" in capfd.readouterr().err
+    assert "1 of the folders or patterns of runs=... hold no run:\n  nowhere" in capfd.readouterr().err
     shutil.copytree(trained / "runs/entropy", trained / "runs/other", dirs_exist_ok=True)
     summary = (trained / "runs/other/summary.json").read_text().replace('"cohort": "read"', '"cohort": "theirs"')
     (trained / "runs/other/summary.json").write_text(summary)

@@ -194,7 +194,9 @@ def test_text_from_the_cohort_is_escaped(cohort: Cohort, tmp_path: Path) -> None
     document["design"]["readers_left_out"] = [{"reader": HOSTILE, "reason": HOSTILE}]
     document["claim"] = [{"item": 1, "topic": HOSTILE, "status": HOSTILE, "answer": HOSTILE}]
     document["subgroups"][0] |= {"column": HOSTILE, "value": HOSTILE}
-    document["categories"] = {HOSTILE: [HOSTILE, {"x": HOSTILE}]}
+    document["categories"] = [{"name": HOSTILE, "scale": [HOSTILE], "notes": [HOSTILE], "why_not": HOSTILE}]
+    document["measurements"] = [{"name": HOSTILE, "measurement": HOSTILE, "unit": HOSTILE, "why_not": HOSTILE}]
+    document["readings_left_out"] = [{"column": HOSTILE, "reason": HOSTILE}]
     document["appendix"]["note"] = HOSTILE
     page = page_of(tmp_path, document, cohort)
     assert_sound(page)
@@ -312,15 +314,12 @@ def test_matrix_is_symmetric_and_numbers_long_names() -> None:
     ]
 
 
-def test_categories_and_recipes_appear_when_they_are_there(cohort: Cohort, tmp_path: Path) -> None:
+def test_recipes_appear_when_they_are_there(cohort: Cohort, tmp_path: Path) -> None:
     document = agreement_document()
     kappa = estimate(np.array([0.5, 0.6, 0.7]))
-    document["categories"] = {"fleiss_kappa": kappa, "scale": ["acceptable", "not acceptable"]}
     document["recipes"] = {"pairs": [{"a": "dice", "b": "cross-entropy", "difference": kappa, "p_holm": 0.04}]}
     page = page_of(tmp_path, document, cohort)
     assert_sound(page)
-    assert "Categories per patient" in page.text
-    assert "fleiss kappa 0.600" in page.text
     assert "Recipes compared" in page.text
     assert "pairs 1, p holm 0.040" in page.text
 

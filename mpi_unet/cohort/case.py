@@ -35,6 +35,8 @@ class Case:
         image: The image file.
         labels: Reader to mask file, for the readers who outlined this case.
         strata: The further columns of ``cases.csv``, for example sex or defect.
+        readings: Columns ``<quantity>__<reader>``, what readers measured or judged; they describe nobody, so they
+            neither stratify nor enter the fingerprint of a cohort.
     """
 
     case_id: str
@@ -45,6 +47,7 @@ class Case:
     image: Path
     labels: dict[str, Path]
     strata: dict[str, str] = field(default_factory=dict)
+    readings: dict[str, str] = field(default_factory=dict)
 
     def read_image(self) -> Volume:
         """Read the intensities (z, y, x) and their geometry."""

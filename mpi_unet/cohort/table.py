@@ -21,6 +21,7 @@ import numpy as np
 from mpi_unet import __version__
 from mpi_unet.cohort.case import DESCRIBING_COLUMNS, Case, exclude_option
 from mpi_unet.cohort.checks import case_problems, table_problems
+from mpi_unet.cohort.readings import is_reading
 from mpi_unet.errors import CohortError, listing, nearest
 from mpi_unet.files import sha256, write_json, write_text
 
@@ -353,7 +354,8 @@ def _case(row: Mapping[str, str], root: Path, readers: Iterable[str]) -> Case:
         camera=row["camera"],
         image=root / row["image"],
         labels={reader: root / file for reader, file in files.items() if file},
-        strata={column: value for column, value in row.items() if column not in known},
+        strata={column: value for column, value in row.items() if column not in known and not is_reading(column)},
+        readings={column: value for column, value in row.items() if column not in known and is_reading(column)},
     )
 
 

@@ -26,7 +26,7 @@ from mpi_unet.errors import CohortError, RunError
 from mpi_unet.evaluation import boundary, overlap
 from mpi_unet.evaluation.boundary import TOLERANCE_SLACK_MM, SurfaceDistances
 from mpi_unet.evaluation.policy import diagonal_mm, for_mean, mean_of_defined
-from mpi_unet.processes import num_processes, one_thread_each
+from mpi_unet.processes import num_processes, one_thread_each, worker_ends_with_parent
 from mpi_unet.shapes import Mask, SpacingMm
 
 __all__ = ["CaseOutlines", "CasePairs", "Pair", "score_cases", "score_pairs", "side_by_side"]
@@ -99,8 +99,9 @@ class Pair:
 class CasePairs:
     """The pairs of one case: ``pairs[preds, target]``.
 
-    ``volumes_ml`` has the volume of every outline and is empty where it cannot be measured; ``problems`` says of each
-    file that cannot be used why, and such a case has no pairs.
+    ``volumes_ml`` has the volume of every outline, ``areas_mm2`` of projections the area of every outline, mean over
+    all views; each is empty where it cannot be measured. ``problems`` says of each file that cannot be used why, and
+    such a case has no pairs.
     """
 
     case_id: str
@@ -109,6 +110,7 @@ class CasePairs:
     pairs: dict[tuple[str, str], Pair]
     volumes_ml: dict[str, float]
     problems: tuple[str, ...] = ()
+    areas_mm2: dict[str, float] = field(default_factory=dict)
 
 
 def score_pairs(
@@ -211,7 +213,9 @@ def side_by_side(
         return
     with (
         one_thread_each(),
-        ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=worker_ends_with_parent
+        ) as pool,
     ):
         try:
             chunk = max(1, min(8, len(items) // (4 * workers)))
@@ -241,11 +245,15 @@ def _score_case(case: CaseOutlines, domain: str) -> CasePairs:
         problems.append(f"masks differ in shape (z, y, x): {shapes}")
     if problems or not masks:
         return CasePairs(case.case_id, case.patient_id, 0, {}, {}, tuple(problems))
-    volumes = {}
+    volumes, areas = {}, {}
     if case.spacing_mm is not None and domain != "projection":
         volumes = {name: boundary.volume_ml(mask, case.spacing_mm) for name, mask in masks.items()}
+    elif case.spacing_mm is not None:
+        pixel_mm2 = case.spacing_mm[1] * case.spacing_mm[2]
+        areas = {name: float(np.count_nonzero(mask)) * pixel_mm2 / len(mask) for name, mask in masks.items()}
     pairs = score_pairs(masks, spacing_mm=case.spacing_mm, domain=domain, wanted=case.pairs)
-    return CasePairs(case.case_id, case.patient_id, len(next(iter(masks.values()))), pairs, volumes)
+    num_frames = len(next(iter(masks.values())))
+    return CasePairs(case.case_id, case.patient_id, num_frames, pairs, volumes, areas_mm2=areas)
 
 
 def _boxed(masks: Mapping[str, Mask]) -> dict[str, Bool[np.ndarray, "z rows columns"]]:

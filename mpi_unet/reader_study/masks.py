@@ -9,13 +9,17 @@ from typing import Any
 from mpi_unet.cohort.case import Case
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import AgreementError, listing, nearest
+from mpi_unet.files import is_part
 from mpi_unet.reader_study.options import Network, StudyOptions
-from mpi_unet.reader_study.study import AGREEMENT, newest_change, reader_study
+from mpi_unet.reader_study.study import AGREEMENT, SCORES, newest_change, reader_study
 from mpi_unet.report.agreement import write_agreement_report
 
 __all__ = ["compare_masks", "compare_readers", "network_of"]
 
 SUFFIXES = (".nii.gz", ".nii")
+
+MASKS_ONLY = "masks alone were compared; give the folder of the network's probabilities with probabilities=<folder>"
+"""What to do for a reliability curve of anyone's masks."""
 
 
 def compare_masks(
@@ -26,6 +30,7 @@ def compare_masks(
     *,
     name: str | None = None,
     trained_on: Sequence[str] = (),
+    probabilities: str | None = None,
     allow_missing: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Compare anyone's masks with the readers of a cohort.
@@ -37,6 +42,7 @@ def compare_masks(
         options: Options of the study.
         name: What the report calls the masks.
         trained_on: Readers whose outlines the network learnt.
+        probabilities: A folder of ``<case_id>.nii.gz`` with the probability of LV in each voxel; None without.
         allow_missing: Leave out cases without a mask, and count them.
 
     Returns:
@@ -47,7 +53,7 @@ def compare_masks(
         CohortError: Masks that cannot be used.
         RunError: The folder cannot be written to.
     """
-    network = network_of(cohort, predictions, name, trained_on)
+    network = network_of(cohort, predictions, name, trained_on, probabilities)
     _refuse_foreign(output)
     document = reader_study(
         output,
@@ -77,7 +83,13 @@ def compare_readers(cohort: Cohort, output: Path, options: StudyOptions) -> tupl
     return document, write_agreement_report(output, cohort)
 
 
-def network_of(cohort: Cohort, predictions: str, name: str | None = None, trained_on: Sequence[str] = ()) -> Network:
+def network_of(
+    cohort: Cohort,
+    predictions: str,
+    name: str | None = None,
+    trained_on: Sequence[str] = (),
+    probabilities: str | None = None,
+) -> Network:
     """The masks that a folder or a column of a cohort holds.
 
     Raises:
@@ -92,9 +104,8 @@ def network_of(cohort: Cohort, predictions: str, name: str | None = None, traine
         )
     if predictions in cohort.readers:
         masks = {case.case_id: case.labels[predictions] for case in cohort.cases if predictions in case.labels}
-        return Network(
-            name or predictions, f"column {predictions} of the cohort", masks, predictions, tuple(trained_on)
-        )
+        how = f"column {predictions} of the cohort"
+        return _network(cohort, name or predictions, how, masks, predictions, trained_on, probabilities)
     folder = Path(predictions)
     if not folder.is_dir():
         raise AgreementError(
@@ -109,10 +120,33 @@ def network_of(cohort: Cohort, predictions: str, name: str | None = None, traine
             f"{cohort.cases[0].case_id}.nii.gz, found:\n{listing(files[:5] or ['no NIfTI file'])}\nRename the files to "
             "the ids of the cases"
         )
-    return Network(name or folder.resolve().name, "masks from a folder", masks, None, tuple(trained_on))
+    name = name or folder.resolve().name
+    return _network(cohort, name, "masks from a folder", masks, None, trained_on, probabilities)
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+def _network(
+    cohort: Cohort,
+    name: str,
+    how: str,
+    masks: dict[str, Path],
+    column: str | None,
+    trained_on: Sequence[str],
+    probabilities: str | None,
+) -> Network:
+    files: dict[str, Path] = {}
+    if probabilities is not None:
+        folder = Path(probabilities)
+        files = {case.case_id: file for case in cohort.cases if (file := _file_of(folder, case)) is not None}
+        if not files:
+            raise AgreementError(
+                f"probabilities={probabilities} {'holds no file of a case' if folder.is_dir() else 'is no folder'} of "
+                f"{cohort.root}; expected the probability of LV in each voxel as {cohort.cases[0].case_id}.nii.gz and "
+                "so on, such as <run>/probabilities; or leave the key out"
+            )
+    return Network(name, how, masks, column, tuple(trained_on), files, why_no_probabilities=MASKS_ONLY)
 
 
 def _file_of(folder: Path, case: Case) -> Path | None:
@@ -122,7 +156,8 @@ def _file_of(folder: Path, case: Case) -> Path | None:
 
 def _refuse_foreign(output: Path) -> None:
     """Refuse a folder that holds something else; an earlier result is replaced."""
-    if output.is_dir() and any(output.iterdir()) and not (output / AGREEMENT).is_file():
+    holds = {path.name for path in output.iterdir() if not is_part(path)} if output.is_dir() else set()
+    if holds - {SCORES} and AGREEMENT not in holds:  # the scores alone: a start that was killed
         raise AgreementError(
             f"output={output} is not empty and holds no earlier result ({AGREEMENT}); choose a new folder with "
             "output=..."

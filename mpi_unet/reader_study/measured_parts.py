@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +18,9 @@ from mpi_unet.agreement import (
     lin_ccc,
     sem,
     tost_bias,
+    tost_paired,
 )
+from mpi_unet.agreement.equivalence import EquivalenceTest
 from mpi_unet.agreement.replicates import ReplicateLimits
 from mpi_unet.evaluation.policy import summarize_values
 from mpi_unet.evaluation.table import patient_values
@@ -25,7 +28,7 @@ from mpi_unet.reader_study.as_json import estimate_json, number_json, of_estimat
 from mpi_unet.reader_study.options import MEAN_OF_READERS, NETWORK, StudyOptions
 from mpi_unet.reader_study.outlines import ScoredOutlines
 
-__all__ = ["repeatability_part", "volume_part"]
+__all__ = ["BiasRule", "average_rows", "pair_json", "psi_json", "repeatability_part", "six_json", "volume_part"]
 
 
 Cases = tuple[Sequence[str], Float[np.ndarray, " cases"], Float[np.ndarray, " cases"]]
@@ -33,6 +36,18 @@ Cases = tuple[Sequence[str], Float[np.ndarray, " cases"], Float[np.ndarray, " ca
 
 MIN_PATIENTS = 3
 """Of two patients a line goes through both points: neither limits nor a concordance mean anything."""
+
+
+@dataclass(frozen=True)
+class BiasRule:
+    """How a bias is judged: a margin in percent of the second reading, or in the unit; neither: it is not tested.
+
+    ``is_relative`` says that a difference in percent of the size means something: of volumes, not of percentages.
+    """
+
+    margin_pct: float | None = None
+    margin: float | None = None
+    is_relative: bool = True
 
 
 def volume_part(outlines: ScoredOutlines, options: StudyOptions) -> dict[str, Any]:
@@ -70,8 +85,8 @@ def volume_part(outlines: ScoredOutlines, options: StudyOptions) -> dict[str, An
         part["pairs"].append(pair_json(a, b, volumes[:, j], volumes[:, k], patients, options, cases))
     several = len(outlines.readers) > 1
     part["icc"] = {
-        "readers": _six(readers, options) if several else None,
-        "with_network": _six(volumes, options) if outlines.network is not None else None,
+        "readers": six_json(readers, options) if several else None,
+        "with_network": six_json(volumes, options) if outlines.network is not None else None,
     }
     if several:
         error = sem(readers, level=_level(options))
@@ -87,12 +102,16 @@ def pair_json(
     patients: Sequence[str],
     options: StudyOptions,
     cases: Cases | None = None,
+    *,
+    rule: BiasRule | None = None,
 ) -> dict[str, Any]:
     """Differences a - b of one measurement: bias, limits, proportional bias, concordance, and the test of the bias.
 
     Where patients have several ``cases``, the limits are those of a single case: the means over the cases of a patient
-    differ less, and limits of theirs would be too narrow for the next examination.
+    differ less, and limits of theirs would be too narrow for the next examination. ``rule`` is that of volumes unless
+    another is given.
     """
+    rule = rule or BiasRule(margin_pct=options.volume_margin_pct)
     level = _level(options)
     limits = bland_altman(first, second, level=level)
     concordance = lin_ccc(first, second, level=level)
@@ -108,30 +127,27 @@ def pair_json(
         "slope": of_estimate(limits.slope),
         "slope_p": number_json(limits.slope_p),
         "tost": None,
+        "why_no_percent": "",
         "ccc": estimate_json(concordance.estimate, concordance.n, concordance.interval, concordance.method),
         "points": [
             {"patient_id": patients[int(row)], "mean": float(mean), "difference": float(difference)}
             for row, mean, difference in zip(np.flatnonzero(limits.kept), limits.means, limits.differences, strict=True)
         ],
     }
-    if (first > 0).all() and (second > 0).all():
+    if rule.is_relative and (first > 0).all() and (second > 0).all():
         percent = bland_altman(first, second, scale="percent", level=level)
-        test = tost_bias(first, second, margin_pct=options.volume_margin_pct, alpha=options.alpha_one_sided)
         part |= {
             "bias_percent": of_estimate(percent.bias),
             "limits_percent": {"low": of_estimate(percent.lower), "high": of_estimate(percent.upper)},
-            "tost": {
-                "margin_pct": options.volume_margin_pct,
-                "p": number_json(test.p_value),
-                "interval": {
-                    "low": test.interval.low,
-                    "high": test.interval.high,
-                    "level": round(test.interval.level, 10),
-                    "method": test.interval.method,
-                },
-                "inside": test.equivalent,
-            },
         }
+        if rule.margin_pct is not None:
+            test = tost_bias(first, second, margin_pct=rule.margin_pct, alpha=options.alpha_one_sided)
+            part["tost"] = {"margin_pct": rule.margin_pct, **_tost(test)}
+    elif rule.is_relative:
+        part["why_no_percent"] = _why_no_percent((a, first), (b, second))
+    if rule.margin is not None:
+        test = tost_paired(first, second, margin=rule.margin, alpha=options.alpha_one_sided)
+        part["tost"] = {"margin_pct": None, "margin": rule.margin, **_tost(test)}
     if cases is None or len(cases[0]) == len(set(cases[0])):
         return part
     single = bland_altman_replicates(cases[1], cases[2], cases[0], truth="varies", level=level)
@@ -144,6 +160,32 @@ def pair_json(
         single = bland_altman_replicates(percent_of_case, zero, cases[0], truth="varies", level=level)
         part["limits_percent"] = _limits_of_a_case(single)
     return part
+
+
+def average_rows(
+    patients: Sequence[str], values: Float[np.ndarray, "rows members"]
+) -> tuple[tuple[str, ...], Float[np.ndarray, "patients members"]]:
+    """Means over the rows of each patient, the patients sorted."""
+    names = tuple(sorted(set(patients)))
+    owners = np.array(patients, dtype=object)
+    means = [values[owners == name].mean(axis=0) for name in names]
+    return names, np.array(means, dtype=float).reshape(-1, values.shape[1])
+
+
+def psi_json(
+    first: Float[np.ndarray, " patients"],
+    second: Float[np.ndarray, " patients"],
+    network: Float[np.ndarray, " patients"],
+    options: StudyOptions,
+) -> dict[str, Any] | None:
+    """Disagreement of a reader with himself over that with the network."""
+    readings = np.full((len(first), 2, 2), np.nan)
+    readings[:, 0, 0], readings[:, 0, 1], readings[:, 1, 0] = first, second, network
+    return of_estimate(
+        individual_equivalence(
+            readings, reference=0, level=_level(options), resamples=options.resamples, seed=options.seed
+        ).psi_r
+    )
 
 
 def repeatability_part(outlines: ScoredOutlines, options: StudyOptions) -> list[dict[str, Any]]:
@@ -172,6 +214,25 @@ def repeatability_part(outlines: ScoredOutlines, options: StudyOptions) -> list[
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
+def _why_no_percent(*sides: tuple[str, Float[np.ndarray, " patients"]]) -> str:
+    """Why nothing can be said in percent, the test of the bias included: a volume of 0 has no percent."""
+    zero = [f"{int((values <= 0).sum())} of {len(values)} by {name}" for name, values in sides if (values <= 0).any()]
+    return f"0 in {', '.join(zero)}, of which no percentage can be taken; the bias in percent was not tested"
+
+
+def _tost(test: EquivalenceTest) -> dict[str, Any]:
+    return {
+        "p": number_json(test.p_value),
+        "interval": {
+            "low": test.interval.low,
+            "high": test.interval.high,
+            "level": round(test.interval.level, 10),
+            "method": test.interval.method,
+        },
+        "inside": test.equivalent,
+    }
+
+
 def _limits_of_a_case(found: ReplicateLimits) -> dict[str, Any]:
     words = "of single cases, patients having several"
     return {
@@ -184,7 +245,7 @@ def _level(options: StudyOptions) -> float:
     return 1 - 2 * options.alpha_one_sided
 
 
-def _six(volumes: Float[np.ndarray, "patients members"], options: StudyOptions) -> dict[str, Any]:
+def six_json(volumes: Float[np.ndarray, "patients members"], options: StudyOptions) -> dict[str, Any]:
     """All forms; with the few readers of a study the usual interval of ICC(A,1) would be too narrow."""
     return {
         name: estimate_json(form.estimate, form.n, form.interval, form.method)
@@ -208,10 +269,4 @@ def _psi(outlines: ScoredOutlines, reader: str, second: str, options: StudyOptio
     patients, volumes = outlines.volumes_ml((reader, second, NETWORK))
     if len(patients) < MIN_PATIENTS:
         return None
-    readings = np.full((len(patients), 2, 2), np.nan)
-    readings[:, 0], readings[:, 1, 0] = volumes[:, :2], volumes[:, 2]
-    return of_estimate(
-        individual_equivalence(
-            readings, reference=0, level=_level(options), resamples=options.resamples, seed=options.seed
-        ).psi_r
-    )
+    return psi_json(volumes[:, 0], volumes[:, 1], volumes[:, 2], options)

@@ -10,7 +10,16 @@ from typing import Any
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import AgreementError, nearest
 
-__all__ = ["NETWORK", "PRIMARY_METRICS", "Network", "ReaderChoice", "StudyOptions", "choose_readers", "consensus_of"]
+__all__ = [
+    "NETWORK",
+    "PRIMARY_METRICS",
+    "Network",
+    "ReaderChoice",
+    "ReadingOptions",
+    "StudyOptions",
+    "choose_readers",
+    "consensus_of",
+]
 
 NETWORK = "network"
 """What the network is called among the members of a panel, whatever its own name."""
@@ -21,6 +30,31 @@ PRIMARY_METRICS = ("dice", "iou", "nsd")
 """Scores that a panel can be judged by: between 0 and 1, more is better."""
 
 TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How measurements and categories are compared, beside the outlines.
+
+    Attributes:
+        tables: Tables of readings beside ``cases.csv``.
+        network_table: Table of the network's own values, whose columns are named by quantity alone.
+        margins: Largest mean difference that does not matter, by quantity, in its unit.
+        scales: Whole scale of a category, by quantity.
+        ordered: Quantities whose scale has an order, the lowest first.
+        weights: Credit of near misses on an ordered scale: ``linear`` or ``quadratic``.
+        reference: Reader whose categories those of the others are held against; None compares everybody directly.
+        further_readers: Readers who measured or judged and outlined nothing.
+    """
+
+    tables: tuple[Path, ...] = ()
+    network_table: Path | None = None
+    margins: dict[str, float] = field(default_factory=dict)
+    scales: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ordered: tuple[str, ...] = ()
+    weights: str = "linear"
+    reference: str | None = None
+    further_readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +74,7 @@ class StudyOptions:
         failure_below: The same where the readers' own score is not known: a score below this.
         volume_margin_pct: Largest mean difference of volumes that does not matter.
         subgroups: Columns of ``cases.csv`` to look at apart; None takes those that divide the patients.
+        readings: How measurements and categories are compared; None leaves them out.
         seed: Seed of the bootstrap.
         resamples: Draws of the bootstrap.
         num_workers: Processes that score; None for one per core.
@@ -58,6 +93,7 @@ class StudyOptions:
     failure_below: float = 0.70
     volume_margin_pct: float = 5.0
     subgroups: tuple[str, ...] | None = None
+    readings: ReadingOptions | None = None
     seed: int = 20260101
     resamples: int = 10_000
     num_workers: int | None = None
@@ -75,7 +111,8 @@ class Network:
         column: Column of the cohort that holds the masks, where they come from one.
         trained_on: Readers whose outlines it learnt, as far as that is known.
         probabilities: Probability file by case id, where there are any.
-        threshold: At which probability a pixel was marked; known only together with ``probabilities``.
+        threshold: At which probability a pixel was marked, where that is known.
+        why_no_probabilities: What the report says where there are none, and what to do about it.
     """
 
     name: str
@@ -85,6 +122,7 @@ class Network:
     trained_on: tuple[str, ...] = ()
     probabilities: dict[str, Path] = field(default_factory=dict)
     threshold: float | None = None
+    why_no_probabilities: str = "no probabilities were kept; train with prediction.probabilities=true"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class ScoredOutlines:
         left_out: Case id and reason, for cases that could not enter.
         tolerance_mm: Of the surface Dice; None where nothing is measured in mm.
         tolerance_source: Where it comes from, in words.
+        unpredicted: Cases that the network has no mask for, with the pairs of the readers; they are in no score.
     """
 
     cohort: Cohort
@@ -54,6 +55,7 @@ class ScoredOutlines:
     left_out: tuple[tuple[str, str], ...]
     tolerance_mm: float | None
     tolerance_source: str
+    unpredicted: tuple[CasePairs, ...] = ()
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -158,13 +160,15 @@ def score_outlines(
         if network is not None and case.case_id not in network.masks:
             missing.append(case.case_id)
             left_out.append((case.case_id, f"no mask of {network.name}"))
-            continue
-        if len(absent) == len(choice.readers) or (network is None and len(absent) > len(choice.readers) - 2):
+            if not allow_missing or not files:
+                continue
+        elif len(absent) == len(choice.readers) or (network is None and len(absent) > len(choice.readers) - 2):
             left_out.append((case.case_id, f"no outline of reader {', '.join(absent)}"))
             continue
-        if absent:
+        elif absent:
             left_out.append((case.case_id, f"no outline of reader {', '.join(absent)}; compared among the others only"))
-        masks = ({NETWORK: network.masks[case.case_id]} if network else {}) | files
+        has_mask = network is not None and case.case_id in network.masks
+        masks = ({NETWORK: network.masks[case.case_id]} if network and has_mask else {}) | files
         grid, found = _grid_problems(case, masks)
         problems += [f"{case.case_id}: {problem}" for problem in found]
         if grid is not None and not found:
@@ -187,10 +191,18 @@ def score_outlines(
             f"no case of {cohort.root} can be compared: {len(left_out)} of {len(cases)} cases lack a mask; expected at "
             "least one with two masks"
         )
+    without = set(missing)
+    unpredicted = tuple(case for case in scored if case.case_id in without)
+    scored = [case for case in scored if case.case_id not in without]
+    if not scored:
+        raise AgreementError(
+            f"{network.name if network else ''} has a mask for none of the cases that a reader outlined; expected at "
+            "least one"
+        )
     tolerance_mm, source = _tolerance(cohort, scored, choice, options.tolerance_mm)
     if tolerance_mm is not None:
         tolerance_mm = round(tolerance_mm, 4)  # the spacing of a float32 header is not known better
-    return ScoredOutlines(cohort, choice, network, tuple(scored), tuple(left_out), tolerance_mm, source)
+    return ScoredOutlines(cohort, choice, network, tuple(scored), tuple(left_out), tolerance_mm, source, unpredicted)
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
@@ -253,18 +265,26 @@ def _tolerance(
         (list(choice.repeats.items()), "median surface distance between two reads of one reader"),
         (between, "median surface distance between two readers"),
     ):
-        median = _median_assd(cases, pairs)
+        median, infinite = _median_assd(cases, pairs)
+        if infinite:
+            noun = "distance" if infinite == 1 else "distances"
+            words += f" ({infinite} infinite {noun} left out, where one of two outlines is empty)"
         if median is not None:
             return (half, f"half a pixel, which is more than the {words}") if median < half else (median, words)
     return max(MIN_TOLERANCE_MM, half), "3 mm or half a pixel, whichever is more; no two readings could be compared"
 
 
-def _median_assd(cases: Sequence[CasePairs], pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Median over patients of the mean surface distance, averaged over these pairs; None without a finite one."""
+def _median_assd(cases: Sequence[CasePairs], pairs: Sequence[tuple[str, str]]) -> tuple[float | None, int]:
+    """Median over patients of the mean surface distance, averaged over these pairs; None without a finite one.
+
+    The number of infinite distances, which are not in it, comes second.
+    """
+    infinite = 0
     by_patient: dict[str, list[float]] = {}
     for case in cases:
         values = [case.pairs[pair].scores.get("assd_mm", np.nan) for pair in pairs if pair in case.pairs]
         finite = [value for value in values if np.isfinite(value)]
+        infinite += sum(np.isinf(value) for value in values)
         by_patient.setdefault(case.patient_id, []).extend(finite)
     means = [mean_of_defined(np.array(values)) for values in by_patient.values() if values]
-    return float(np.median(means)) if means else None
+    return (float(np.median(means)) if means else None), int(infinite)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -98,6 +99,26 @@ def panel_for(
     )
 
 
+def worst_case_panel(outlines: ScoredOutlines, options: StudyOptions) -> Panel | None:
+    """The panel of the primary score in which cases without a prediction count as 0; None where there are none."""
+    if outlines.network is None or not outlines.unpredicted:
+        return None
+    readers, labels = outlines.readers, {case.case_id: case.labels for case in outlines.cohort.cases}
+    rest = replace(outlines, cases=outlines.unpredicted)
+    against, pairs = outlines.table(options.metric)
+    nothing = [[0.0 if reader in labels[case.case_id] else np.nan for reader in readers] for case in rest.cases]
+    return panel_of_cases(
+        np.concatenate([against, np.array(nothing)]) if against is not None else None,
+        np.concatenate([pairs, rest.table(options.metric)[1]]),
+        list(readers),
+        [*outlines.patients, *rest.patients],
+        alpha=options.alpha_one_sided,
+        seed=options.seed,
+        resamples=2,
+        failure_drop=options.failure_drop,
+    )
+
+
 def agreement_part(panels: dict[str, Panel]) -> dict[str, Any]:
     """The panel of each score; the verdict is filled in when all gates have been asked."""
     return {metric: _panel_json(panel) for metric, panel in panels.items()}
@@ -109,8 +130,13 @@ def panels_of(outlines: ScoredOutlines, options: StudyOptions) -> dict[str, Pane
     return {name: panel_for(outlines, name, options) for name in measured}
 
 
-def failures_part(outlines: ScoredOutlines, panel: Panel, options: StudyOptions) -> dict[str, Any] | None:
-    """Patients in whom the network failed or, without a network, two readers lay far apart; each is listed."""
+def failures_part(
+    outlines: ScoredOutlines, panel: Panel, options: StudyOptions, worst: Panel | None = None
+) -> dict[str, Any] | None:
+    """Patients in whom the network failed or, without a network, two readers lay far apart; each is listed.
+
+    ``worst`` is the panel in which cases without a prediction count as 0; the same rule is applied to it.
+    """
     means = _patient_scores(outlines, options.metric)
     among = [pair for pair in means if NETWORK not in pair]
     p0, pn = dict.fromkeys(panel.patients, math.nan), dict.fromkeys(panel.patients, math.nan)
@@ -124,11 +150,11 @@ def failures_part(outlines: ScoredOutlines, panel: Panel, options: StudyOptions)
     elif len(outlines.readers) < 2:
         kind, threshold = "below_threshold", options.failure_below
         definition = f"p0 < {threshold:.2f}"
-        failed = [p0[patient] < threshold for patient in panel.patients]
+        failed = _failed(panel, kind, threshold)
     else:
         kind, threshold = "below_readers", options.failure_drop
         definition = f"p0 < pn - {threshold:.2f}"
-        failed = [round(pn[patient] - p0[patient] - threshold, 9) > 0 for patient in panel.patients]
+        failed = _failed(panel, kind, threshold)
     if not failed:
         return None
     rate = failure_rate(np.array(failed, dtype=bool), definition=definition)
@@ -139,6 +165,7 @@ def failures_part(outlines: ScoredOutlines, panel: Panel, options: StudyOptions)
         "k": rate.count,
         "n": rate.n,
         "upper95": rate.upper95,
+        "with_missing": None if worst is None else _with_missing(outlines, worst, kind, threshold),
         "patients": [
             {
                 "patient_id": panel.patients[row],
@@ -200,7 +227,9 @@ def subgroups_part(
     return rows
 
 
-def sensitivity_part(outlines: ScoredOutlines, panel: Panel, options: StudyOptions) -> list[dict[str, Any]]:
+def sensitivity_part(
+    outlines: ScoredOutlines, panel: Panel, options: StudyOptions, worst_case: Panel | None = None
+) -> list[dict[str, Any]]:
     """The same difference under other choices; a result that hangs on one of them should not be relied upon."""
     if panel.delta is None or panel.d is None:
         return []
@@ -212,6 +241,10 @@ def sensitivity_part(outlines: ScoredOutlines, panel: Panel, options: StudyOptio
     if d.size - worst >= 2:
         note = f"{worst} of {d.size} patients left out, those with the lowest difference; shows what failures weigh"
         rows.append(_row("without the worst 5% of patients", mean_json(d[worst:], level), note))
+    if worst_case is not None:
+        count = len({case.patient_id for case in outlines.unpredicted} & set(worst_case.patients))
+        note = f"{count} of {worst_case.n} patients have cases without a prediction, counted as 0: the worst case"
+        rows.append(_row("missing predictions counted as 0", of_estimate(worst_case.delta), note))
     if panel.n_left_out:
         available = panel_for(outlines, options.metric, options, missing="available")
         note = "patients whom two or more readers outlined, each with the readers there are"
@@ -240,6 +273,22 @@ def sensitivity_part(outlines: ScoredOutlines, panel: Panel, options: StudyOptio
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
+def _failed(panel: Panel, kind: str, threshold: float) -> list[bool]:
+    """Whether the network failed in each patient of a panel; exactly at the limit is no failure."""
+    p0 = panel.p0 or ()
+    if kind == "below_threshold":
+        return [value < threshold for value in p0]
+    return [round(among - value - threshold, 9) > 0 for value, among in zip(p0, panel.pn or (), strict=True)]
+
+
+def _with_missing(outlines: ScoredOutlines, worst: Panel, kind: str, threshold: float) -> dict[str, Any] | None:
+    without = {case.patient_id for case in outlines.unpredicted} & set(worst.patients)
+    if not without:
+        return None
+    rate = failure_rate(np.array(_failed(worst, kind, threshold), dtype=bool))
+    return {"patients": len(without), "k": rate.count, "n": rate.n, "upper95": rate.upper95}
+
+
 def _panel_json(panel: Panel) -> dict[str, Any]:
     gamma = panel.gamma
     return {
@@ -265,6 +314,7 @@ def _panel_json(panel: Panel) -> dict[str, Any]:
             "disagreement": number_json(gamma.disagreement),
             "margin": number_json(gamma.margin),
             "p": number_json(gamma.p_value),
+            "interchangeable": gamma.interchangeable,
         },
         "per_patient": [
             {

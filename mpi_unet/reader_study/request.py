@@ -6,21 +6,26 @@ that exclude each other give one message that names all of them.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from mpi_unet.agreement.registration import EXPECTED, registered_on, registration_kind
 from mpi_unet.config import annotation_name, config_dir, fits
 from mpi_unet.errors import ConfigError, nearest
 from mpi_unet.reader_study.options import PRIMARY_METRICS, StudyOptions
+from mpi_unet.reader_study.request_readings import reading_options_of, reading_problems
 
 __all__ = ["MODES", "check_request", "mode_of", "options_of"]
 
 TYPES: dict[str, Any] = {
     "run": str | None,
-    "runs": list[str] | None,
+    "runs": str | list[str] | None,
+    "against": str | None,
     "cohort": str | None,
     "predictions": str | None,
+    "probabilities": str | None,
     "readers": str | list[str],
     "output": str | None,
     "network": str | None,
@@ -40,6 +45,13 @@ TYPES: dict[str, Any] = {
     "failure_below": float,
     "volume_margin_pct": float,
     "subgroups": list[str] | None,
+    "measurements": str | list[str] | None,
+    "network_measurements": str | None,
+    "measurement_margins": dict[str, float] | None,
+    "categories": dict[str, list[str]] | None,
+    "category_weights": str,
+    "category_reference": str | None,
+    "further_readers": list[str],
     "bootstrap.seed": int,
     "bootstrap.draws": int,
     "plan": bool,
@@ -66,6 +78,13 @@ _RULES = {
     "failure_below",
     "volume_margin_pct",
     "subgroups",
+    "measurements",
+    "network_measurements",
+    "measurement_margins",
+    "categories",
+    "category_weights",
+    "category_reference",
+    "further_readers",
     "bootstrap",
     "num_workers",
     "created",
@@ -74,10 +93,20 @@ _PLAN = {"margin", "alpha_one_sided", "sd", "pilot", "true_delta", "power", "num
 
 MODES: dict[str, set[str]] = {
     "run": {"run", *_RULES},
-    "runs": {"runs", "output", "metric", "alpha_one_sided", "bootstrap"},
-    "predictions": {"cohort", "predictions", "output", "network", "trained_on", "exclude", "allow_missing", *_RULES},
+    "runs": {"runs", "against", "output", "metric", "alpha_one_sided", "bootstrap"},
+    "predictions": {
+        "cohort",
+        "predictions",
+        "probabilities",
+        "output",
+        "network",
+        "trained_on",
+        "exclude",
+        "allow_missing",
+        *_RULES,
+    },
     "readers_only": {"cohort", "output", "exclude", *_RULES}
-    - {"margin", "margin_source", "margin_registered_at", "min_patients", "failure_drop"},
+    - {"margin", "margin_source", "margin_registered_at", "min_patients", "failure_drop", "network_measurements"},
     "plan": {"plan", "output", *_PLAN},
 }
 """Mode to the keys that it reads."""
@@ -160,6 +189,7 @@ def options_of(config: DictConfig) -> StudyOptions:
         failure_below=float(config.failure_below),
         volume_margin_pct=float(config.volume_margin_pct),
         subgroups=None if config.subgroups is None else tuple(str(column) for column in config.subgroups),
+        readings=reading_options_of(config),
         seed=config.bootstrap.seed,
         resamples=config.bootstrap.draws,
         num_workers=config.num_workers,
@@ -213,18 +243,38 @@ def _values(config: DictConfig, mode: str) -> list[str]:
         problems.append(f"num_workers is {config.num_workers}, expected 1 or more, or null")
     if config.tolerance_mm is not None and config.tolerance_mm <= 0:
         problems.append(f"tolerance_mm is {config.tolerance_mm}, expected a distance in mm above 0")
+    problems += reading_problems(config)
     if mode in ("runs", "predictions", "readers_only") and config.output is None:
         problems.append("output must be given: add output=<folder for the result>")
-    if mode == "runs" and len(config.runs) < 2:
-        problems.append(f"runs names {len(config.runs)} run(s), expected two or more; one run is run=...")
+    if mode == "runs" and not isinstance(config.runs, str) and len(config.runs) < 2:
+        problems.append(
+            f"runs names {len(config.runs)} run(s), expected two or more; one run is run=..., all runs in a folder are "
+            "runs=<folder>, those of a pattern runs='runs/sweep_*'"
+        )
     if mode == "plan":
         problems += _plan_values(config)
     elif config.margin is not None and not str(config.margin_source or "").strip():
         problems.append("margin needs margin_source=<why it is that large>; a margin without a reason is no margin")
+    if config.margin_registered_at is not None:
+        problems += _registration(str(config.margin_registered_at), config.created)
     if config.margin is None:
         orphans = [key for key in ("margin_source", "margin_registered_at") if config[key] is not None]
         problems += [f"{key} goes with margin=...; give the margin, or leave it out" for key in orphans]
     return problems
+
+
+def _registration(when: str, created: str | None) -> list[str]:
+    """What is wrong with the date or commit of a margin; a day that has not come yet is none on which it was fixed."""
+    if registration_kind(when) is None:
+        return [f"margin_registered_at is {when!r}, expected {EXPECTED}"]
+    day = registered_on(when)
+    today = registered_on(created) if created else datetime.now(UTC).date()
+    if day is not None and today is not None and day > today:
+        return [
+            f"margin_registered_at is {when}, after {today.isoformat()}, the day of this analysis; expected a day "
+            "before the test patients were looked at; without one leave the key out, and the result is exploratory"
+        ]
+    return []
 
 
 def _plan_values(config: DictConfig) -> list[str]:

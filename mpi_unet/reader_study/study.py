@@ -20,8 +20,11 @@ from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import AgreementError
 from mpi_unet.evaluation.metrics import AGGREGATION, METRICS
 from mpi_unet.files import write_json, write_text
+from mpi_unet.reader_study.calibration_part import calibration_part
+from mpi_unet.reader_study.categories_part import categories_part
 from mpi_unet.reader_study.consensus_part import consensus_part, consensus_scores, consensus_sensitivity
 from mpi_unet.reader_study.measured_parts import repeatability_part, volume_part
+from mpi_unet.reader_study.measurements_part import MASKS, measurements_part, outlined_areas
 from mpi_unet.reader_study.options import Network, StudyOptions, choose_readers, consensus_of
 from mpi_unet.reader_study.outlines import ScoredOutlines, score_outlines
 from mpi_unet.reader_study.panel_parts import (
@@ -32,7 +35,9 @@ from mpi_unet.reader_study.panel_parts import (
     scores_part,
     sensitivity_part,
     subgroups_part,
+    worst_case_panel,
 )
+from mpi_unet.reader_study.readings import Readings, gather_readings
 
 __all__ = ["AGREEMENT", "SCORES", "newest_change", "reader_study"]
 
@@ -89,6 +94,9 @@ def reader_study(
             "one: predictions=..."
         )
     columns = _columns(cohort, options)
+    readings = None
+    if options.readings is not None:
+        readings = gather_readings(cohort, cases, choice, network, options.readings)
     outlines = score_outlines(cohort, cases, choice, network, options, allow_missing=allow_missing)
     panels = panels_of(outlines, options)
     if options.metric not in panels:
@@ -97,7 +105,8 @@ def reader_study(
         )
     primary = panels[options.metric]
     consensus = consensus_scores(outlines, cases, options)
-    sensitivity = sensitivity_part(outlines, primary, options)
+    worst = worst_case_panel(outlines, options)
+    sensitivity = sensitivity_part(outlines, primary, options, worst)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "created": created,
@@ -111,11 +120,16 @@ def reader_study(
         "volume": volume_part(outlines, options),
         "repeatability": repeatability_part(outlines, options),
         "consensus": consensus_part(consensus, outlines.readers),
-        "failures": failures_part(outlines, primary, options),
+        "failures": failures_part(outlines, primary, options, worst),
         "subgroups": subgroups_part(outlines, cases, options, columns),
         "sensitivity": sensitivity + (consensus_sensitivity(consensus, options) if sensitivity else []),
         "appendix": appendix_part(primary, options),
-        "categories": None,
+        "calibration": _calibration(outlines, cases, options),
+        "measurements": _measurements(outlines, readings, options),
+        "categories": None if readings is None else categories_part(readings.categories, options) or None,
+        "readings_left_out": [
+            {"column": column, "reason": reason} for column, reason in (readings.left_out if readings else ())
+        ],
         "recipes": None,
         "seeds": {"bootstrap": options.seed, "resamples": options.resamples},
     }
@@ -147,6 +161,30 @@ def _columns(cohort: Cohort, options: StudyOptions) -> tuple[str, ...]:
             f"{cohort.root / 'cases.csv'}; columns there: {', '.join(cohort.columns)}"
         )
     return options.subgroups
+
+
+def _calibration(outlines: ScoredOutlines, cases: Sequence[Case], options: StudyOptions) -> dict[str, Any] | None:
+    """Calibration over the cases that were scored; None without a network."""
+    network = outlines.network
+    if network is None:
+        return None
+    scored = {case.case_id for case in outlines.cases}
+    return calibration_part(
+        [case for case in cases if case.case_id in scored],
+        outlines.readers,
+        network.probabilities,
+        level=1 - 2 * options.alpha_one_sided,
+        why_not=network.why_no_probabilities,
+    )
+
+
+def _measurements(
+    outlines: ScoredOutlines, readings: Readings | None, options: StudyOptions
+) -> list[dict[str, Any]] | None:
+    """What is measured beside volumes: areas of outlines of projections, and columns of readings."""
+    parts = measurements_part(outlined_areas(outlines), options, source=MASKS)
+    parts += [] if readings is None else measurements_part(readings.measurements, options)
+    return parts or None
 
 
 def _software() -> dict[str, str]:

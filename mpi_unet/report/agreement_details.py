@@ -47,7 +47,8 @@ def volume_row(pair: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """One pair of T5."""
     limits, percent = mapping(pair.get("limits")), mapping(pair.get("limits_percent"))
     tost = mapping(pair.get("tost"))
-    margin = tost.get("margin_pct")
+    margin, absolute = tost.get("margin_pct"), tost.get("margin")
+    margin_words = f"{as_float(margin):g} %" if margin is not None else "no margin"
     return {
         "pair": pair_name(str(pair.get("a")), str(pair.get("b")), "minus"),
         "n": count(pair.get("n")) if pair.get("n") is not None else estimate_cells(pair.get("bias"))["n"],
@@ -61,9 +62,19 @@ def volume_row(pair: Mapping[str, Any], unit: str) -> dict[str, Any]:
         "slope": estimate_cells(pair.get("slope"), is_difference=True) | {"p": p_words(pair.get("slope_p"))},
         "tost": {
             "p": p_words(tost.get("p")),
-            "margin": f"{as_float(margin):g} %" if margin is not None else "no margin",
+            "margin": margin_words if absolute is None else f"{as_float(absolute):g} {unit}".rstrip(),
         },
     }
+
+
+def no_percent_reasons(document: Document) -> list[str]:
+    """Pairs of T5 of which nothing can be said in percent, each with the reason."""
+    pairs = [mapping(pair) for pair in items(mapping(document.get("volume")).get("pairs"))]
+    return [
+        f"{pair_name(str(pair.get('a')), str(pair.get('b')), 'minus')}: {printable(pair['why_no_percent'])}."
+        for pair in pairs
+        if pair.get("why_no_percent")
+    ]
 
 
 def icc_rows(document: Document) -> dict[str, Any]:

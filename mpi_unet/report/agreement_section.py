@@ -21,7 +21,9 @@ from mpi_unet.files import read_json
 from mpi_unet.report import agreement_details as details
 from mpi_unet.report import agreement_figures as figures
 from mpi_unet.report import agreement_methods as methods
+from mpi_unet.report import agreement_readings as readings
 from mpi_unet.report import agreement_tables as tables
+from mpi_unet.report.agreement_failures import failure_count
 from mpi_unet.report.agreement_overlays import (
     LARGE_GROUPS,
     Member,
@@ -34,16 +36,15 @@ from mpi_unet.report.agreement_overlays import (
 from mpi_unet.report.agreement_words import (
     NETWORK,
     chart_name,
-    counted,
     items,
     level_words,
     mapping,
     margin_of,
     metric_name,
     printable,
-    share,
     value_of,
 )
+from mpi_unet.report.calibration import calibration_content
 from mpi_unet.report.svg import Drawing
 from mpi_unet.report.wording import as_float, count, forbidden_words, metric_cells, number
 
@@ -124,6 +125,8 @@ def agreement_part(
     everyone = _patient_charts(document, metric, key)
     forest = _leave_one_out_chart(document, metric, readers)
     plots = _bland_altman(document, readers)
+    calibrated = calibration_content(document.get("calibration"))
+    measured = readings.measurement_parts(document)
     groups = _overlay_groups(overlays)
     content = {
         "mode": str(document.get("mode")),
@@ -154,7 +157,7 @@ def agreement_part(
         "volume": _volume(document),
         "plots": plots,
         "plots_left_out": max(0, len(_plotted(document)) - MAX_PLOTS),
-        "failures": _failures(document),
+        "failures": failure_count(document),
         "failure_rows": tables.failure_rows(document),
         "groups": groups,
         "members": [_legend_entry(member) for member in members],
@@ -166,9 +169,11 @@ def agreement_part(
         "left_out": methods.left_out_rows(document),
         "reader_table": methods.reader_rows(document),
         "scores": details.score_tables(document),
-        "categories": details.nested_rows(document["categories"]) if document.get("categories") else [],
+        "measurements": measured,
+        "categories": readings.category_parts(document),
+        "readings_left_out": readings.left_out_readings(document),
         "recipes": details.nested_rows(document["recipes"]) if document.get("recipes") else [],
-        "calibration": details.nested_rows(document["calibration"]) if document.get("calibration") else [],
+        "calibration": calibrated,
         "claim": details.claim_rows(document),
         "appendix": details.appendix_rows(document),
         "appendix_note": printable(mapping(document.get("appendix")).get("note") or ""),
@@ -177,7 +182,14 @@ def agreement_part(
         "limits": methods.agreement_limits(document),
         "missing": missing,
     }
-    drawings = (*([delta] if delta else []), *everyone, *([forest] if forest else []), *plots)
+    drawings = (
+        *([delta] if delta else []),
+        *everyone,
+        *([forest] if forest else []),
+        *plots,
+        *readings.measurement_drawings(measured),
+        *([calibrated.chart] if calibrated.chart else []),
+    )
     return AgreementPart(content, drawings, tuple(missing))
 
 
@@ -296,6 +308,7 @@ def _volume(document: Mapping[str, Any]) -> dict[str, Any]:
         "rows": [row for row, pair in zip(rows, items(volume.get("pairs")), strict=True) if _leads(pair, first)],
         "others": [row for row, pair in zip(rows, items(volume.get("pairs")), strict=True) if not _leads(pair, first)],
         "icc": details.icc_rows(document),
+        "no_percent": details.no_percent_reasons(document),
         "sem": f"{number(value_of(volume['sem_ml']), unit)} {unit}" if volume.get("sem_ml") is not None else "",
         "readers": [
             {"name": printable(name), "cells": metric_cells({"unit": unit, **mapping(summary)})}
@@ -306,18 +319,6 @@ def _volume(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _leads(pair: Mapping[str, Any], has_network: bool) -> bool:
     return not has_network or pair.get("a") == NETWORK
-
-
-def _failures(document: Mapping[str, Any]) -> dict[str, str] | None:
-    failures = mapping(document.get("failures"))
-    if failures.get("k") is None:
-        return None
-    return {
-        "definition": printable(failures.get("definition") or "not stated"),
-        "k": count(failures.get("k")),
-        "n": counted(failures.get("n"), "patient"),
-        "upper": share(failures.get("upper95")),
-    }
 
 
 def _overlays(

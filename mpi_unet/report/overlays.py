@@ -274,20 +274,15 @@ def frame_piece(
         top, right, bottom, left = view.edges
         middle = height / 2
         parts += [
-            _word(top, WIDTH / 2, 12.0),
-            _word(bottom, WIDTH / 2, height - 5),
-            _word(left, 10.0, middle, turn=-90),
-            _word(right, WIDTH - 4, middle, turn=-90),
+            edge_word(top, WIDTH / 2, 12.0),
+            edge_word(bottom, WIDTH / 2, height - 5),
+            edge_word(left, 10.0, middle, turn=-90),
+            edge_word(right, WIDTH - 4, middle, turn=-90),
         ]
     if tag:
-        parts.append(_word(tag, WIDTH - 3, height - 5, anchor="end"))
+        parts.append(edge_word(tag, WIDTH - 3, height - 5, anchor="end"))
     if spacing_yx:
-        field_mm = WIDTH / field.pixel_width * spacing_yx[1]
-        bar_mm = max((bar for bar in SCALE_BARS_MM if bar < 0.35 * field_mm), default=SCALE_BARS_MM[0])
-        length = bar_mm / field_mm * WIDTH
-        parts.append(f'<path d="M5 {height - 5:.1f}h{length:.1f}" stroke="#000" stroke-width="5"/>')
-        parts.append(f'<path d="M5 {height - 5:.1f}h{length:.1f}" stroke="#fff" stroke-width="3"/>')
-        parts.append(_word(f"{bar_mm} mm", 5.0, height - 10, anchor="start"))
+        parts.append(scale_bar(WIDTH / field.pixel_width * spacing_yx[1], height))
     return "".join(parts)
 
 
@@ -296,6 +291,26 @@ def panel_svg(inside: str, width: float, height: float, alt: str, namespace: str
     return (
         f'<svg {namespace}class="panel" role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:.2f}">'
         f"{inside}</svg>"
+    )
+
+
+def edge_word(text: str, x: float, y: float, anchor: str = "middle", turn: int = 0) -> str:
+    """A word on a panel, light with a dark rim so that it carries on every gray."""
+    rotation = f' transform="rotate({turn} {x:g} {y:.1f})"' if turn else ""
+    return (
+        f'<text x="{x:g}" y="{y:.1f}" text-anchor="{anchor}"{rotation} font-size="10.5" fill="#fff" stroke="#000" '
+        f'stroke-width="2.5" paint-order="stroke" font-family="sans-serif">{escape(text)}</text>'
+    )
+
+
+def scale_bar(field_mm: float, height: float) -> str:
+    """A bar in the lower left corner of a panel that shows ``field_mm`` across, with its length."""
+    bar_mm = max((bar for bar in SCALE_BARS_MM if bar < 0.35 * field_mm), default=SCALE_BARS_MM[0])
+    length = bar_mm / field_mm * WIDTH
+    line = f'<path d="M5 {height - 5:.1f}h{length:.1f}"'
+    return (
+        f'{line} stroke="#000" stroke-width="5"/>{line} stroke="#fff" stroke-width="3"/>'
+        + edge_word(f"{bar_mm} mm", 5.0, height - 10, anchor="start")
     )
 
 
@@ -310,14 +325,6 @@ def frames_note(view: View, case: Case, word: str) -> str:
 
 
 # --- Private helpers ---
-
-
-def _word(text: str, x: float, y: float, anchor: str = "middle", turn: int = 0) -> str:
-    rotation = f' transform="rotate({turn} {x:g} {y:.1f})"' if turn else ""
-    return (
-        f'<text x="{x:g}" y="{y:.1f}" text-anchor="{anchor}"{rotation} font-size="10.5" fill="#fff" stroke="#000" '
-        f'stroke-width="2.5" paint-order="stroke" font-family="sans-serif">{escape(text)}</text>'
-    )
 
 
 def _whole(name: str, score: CaseScore, pieces: Sequence[str], captions: Sequence[str], field: Field) -> Drawing:

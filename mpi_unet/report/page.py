@@ -10,6 +10,7 @@ from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import AgreementError
 from mpi_unet.files import write_text
 from mpi_unet.report.agreement_section import FILE, AgreementPart, agreement_part, read_agreement
+from mpi_unet.report.calibration import CalibrationContent, calibration_content
 from mpi_unet.report.content import (
     absent_metrics,
     as_published,
@@ -61,7 +62,9 @@ def write_report(run: Path, cohort: Cohort) -> Path:
     operating = _operating(record, missing)
     overlays = _overlays(record, cohort, missing)
     agreement = _agreement(record, cohort, missing)
+    calibrated = _calibration(record, agreement)
     shown = [*distributions, *learning, *operating, *(overlay.whole for overlay in overlays)]
+    shown += [calibrated.chart] if calibrated and calibrated.chart else []
     for drawn in [*shown, *(agreement.drawings if agreement else ())]:
         write_text(run / "figures" / f"{drawn.name}.svg", drawn.standalone)
     summary, design = record.summary, record.design
@@ -93,6 +96,7 @@ def write_report(run: Path, cohort: Cohort) -> Path:
         overlays=overlays,
         learning=learning,
         operating=operating,
+        calibration=calibrated,
         frozen=summary.get("operating") or {},
         folds=fold_rows(record),
         facts=run_facts(record, cohort),
@@ -170,6 +174,13 @@ def _agreement(record: RunRecord, cohort: Cohort, missing: list[str]) -> Agreeme
     except AgreementError:
         missing.append(f"{FILE} is there but cannot be shown; make it anew with python -m mpi_unet.evaluate.")
         return None
+
+
+def _calibration(record: RunRecord, agreement: AgreementPart | None) -> CalibrationContent | None:
+    """The reliability curve against the reader of the run, unless the part on agreement shows that of all readers."""
+    if "calibration" not in record.summary or (agreement and agreement.num_readers > 1):
+        return None
+    return calibration_content(record.summary["calibration"], "calibration")
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:

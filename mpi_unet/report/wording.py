@@ -15,6 +15,20 @@ from mpi_unet.agreement.conclusion import FORBIDDEN
 DECIMALS = {"": 3, "mm": 2, "ml": 1, "%": 1, "frames": 2}
 """Decimals by unit: a thousandth of an overlap, a hundredth of a millimeter, a tenth of a milliliter."""
 
+DECIMALS |= {
+    "points": 1,
+    "mm2": 0,
+    "cm": 1,
+    "cm2": 1,
+    "g": 1,
+    "deg": 1,
+    "ms": 0,
+    "s": 2,
+    "/min": 0,
+    "mmHg": 0,
+    "MBq": 0,
+}
+
 LV_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Overlap with the reader, left ventricle only", ("dice", "iou", "precision", "recall", "specificity")),
     ("Distance between the two outlines", ("hd95_mm", "assd_mm", "nsd")),

@@ -171,7 +171,7 @@ def _write(
     rows = []
     for case in base.cases:
         row = {"case_id": case.case_id, "patient_id": case.patient_id}
-        row |= {name: case.column(name) or "" for name in base.columns}
+        row |= {name: case.column(name) or "" for name in base.columns} | case.readings
         row["image"] = _same_file(case.image, base.root, part)
         row |= {f"label_{reader}": _same_file(path, base.root, part) for reader, path in case.labels.items()}
         for column in readers:
