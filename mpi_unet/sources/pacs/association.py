@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ KNOCK_S = 30.0
 
 LATER = {(3, 1), (3, 2)}
 """Source and reason of a rejection that may pass: congestion, too many associations."""
+
+SOP_CLASS_NOT_SUPPORTED = 0x0122
 
 UNKNOWN_CALLED, UNKNOWN_CALLING = (1, 7), (1, 3)
 
@@ -125,11 +127,8 @@ class Line:
             FaultError: For now there is none.
             PacsError: There will be none.
         """
-        from pynetdicom import AE, build_context, build_role, evt
+        from pynetdicom import build_context, build_role
 
-        entity = AE(ae_title=self.ours.aet)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.timeout_s
-        entity.connection_timeout = min(self.timeout_s, KNOCK_S)
         contexts = [build_context(uid, list(PLAIN)) for uid in (ECHO, FIND, MOVE)]
         roles: list[Any] = []
         if can_get:
@@ -139,6 +138,29 @@ class Line:
             contexts += [build_context(uid, list(PLAIN)) for uid in stored]
             contexts += [build_context(uid, list(COMPRESSED[3:])) for uid in IN_NUCLEAR_MEDICINE]
             roles = [build_role(uid, scp_role=True) for uid in stored]
+        return self._made(contexts, roles, store)
+
+    def associate_to_store(self, kinds: Iterable[str]) -> Any:
+        """Make an association on which objects can be sent, uncompressed.
+
+        Args:
+            kinds: SOP Class UIDs of the objects; at most 60.
+
+        Raises:
+            FaultError: For now there is none.
+            PacsError: There will be none.
+        """
+        from pynetdicom import build_context
+
+        syntaxes = dict.fromkeys(kinds)
+        return self._made([build_context(uid, [syntax]) for uid in syntaxes for syntax in PLAIN], [], _nothing_comes)
+
+    def _made(self, contexts: list[Any], roles: list[Any], store: Callable[[Any], int]) -> Any:
+        from pynetdicom import AE, evt
+
+        entity = AE(ae_title=self.ours.aet)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.timeout_s
+        entity.connection_timeout = min(self.timeout_s, KNOCK_S)
         self._knock()
         association = entity.associate(
             self.address.host,
@@ -205,6 +227,11 @@ class Line:
                 remedy += ", and whether it speaks TLS there (if not: dicom://)"
             reason = error.strerror or type(error).__name__
             raise FaultError(f"{self.address} cannot be reached ({reason}); {remedy}") from None
+
+
+def _nothing_comes(event: Any) -> int:
+    """Turn away what an archive sends although nothing was asked for."""
+    return SOP_CLASS_NOT_SUPPORTED
 
 
 def leave_answers_to_us(association: Any) -> None:

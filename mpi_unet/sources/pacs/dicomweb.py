@@ -24,7 +24,7 @@ from mpi_unet.sources.pacs.access import PASSWORD, TOKEN, USER, Address, Secrets
 from mpi_unet.sources.pacs.archive import FaultError, FoundObject, FoundSeries, FoundStudy, Pacs, Receive
 from mpi_unet.sources.pacs.dimse import INSTALL, UID, image_kind
 
-__all__ = ["WebPacs"]
+__all__ = ["WebPacs", "encoded"]
 
 PAGE = 100
 """Objects or studies that one question asks for; servers may give fewer."""
@@ -88,7 +88,7 @@ class WebPacs(Pacs):
             FaultError: The server is not there, or busy.
             PacsError: It does not know us, or there is no DICOMweb at this address.
         """
-        self._ask(lambda client: client.search_for_studies(limit=1))
+        self.ask(lambda client: client.search_for_studies(limit=1))
 
     def studies(self, first: str, last: str, modality: str, patient_id: str) -> list[FoundStudy]:
         """QIDO for studies."""
@@ -156,7 +156,7 @@ class WebPacs(Pacs):
     def fetch(self, objects: Sequence[FoundObject], receive: Receive) -> None:
         """WADO of one object after the other, in the transfer syntax in which the archive holds them."""
         for found in objects:
-            receive(found.uid, _encoded(self._ask(partial(_retrieved, found=found))))
+            receive(found.uid, encoded(self.ask(partial(_retrieved, found=found))))
 
     def close(self) -> None:
         """Let go of the session."""
@@ -171,13 +171,19 @@ class WebPacs(Pacs):
         found: dict[str, dict[str, Any]] = {}
         for _ in range(MOST_PAGES):
             before = len(found)
-            for answer in self._ask(partial(question, offset=before)):
+            for answer in self.ask(partial(question, offset=before)):
                 found.setdefault(_uid(answer, key), answer)
             if len(found) == before:
                 return list(found.values())
         raise PacsError(f"{self.address} gives more than {MOST_PAGES} pages; ask for less: source.since, source.until")
 
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
+    def ask(self, question: Callable[[Any], Any]) -> Any:
+        """Let the client do something, and say in our words what goes wrong.
+
+        Raises:
+            FaultError: It may pass.
+            PacsError: It will not.
+        """
         import requests
         from pydicom.errors import InvalidDicomError
 
@@ -300,7 +306,7 @@ def _retrieved(client: Any, found: FoundObject) -> Any:
     return client.retrieve_instance(found.study_uid, found.series_uid, found.uid)
 
 
-def _encoded(dataset: Any) -> bytes:
+def encoded(dataset: Any) -> bytes:
     """A DICOM file; elements that nobody looked at are written as they came."""
     content = io.BytesIO()
     with warnings.catch_warnings():
