@@ -37,10 +37,14 @@ PLAIN_KEYS: dict[str, tuple[type, ...]] = {
     "data.reader": (str,),
     "data.exclude": (list,),
     "split.fold": (int, type(None)),
+    "split.parallel": (str, type(None)),
+    "split.processes": (int, type(None)),
     "split.allow_leakage": (bool,),
     "loader.batch_size": (int,),
     "loader.num_workers": (int,),
+    "loader.cache": (str, type(None)),
     "loader.augment_validation": (bool,),
+    "trainer.compile": (bool,),
     "prediction.threshold": (float, int),
     "prediction.probabilities": (bool,),
     "prediction.batch_size": (int,),
@@ -51,6 +55,7 @@ PLAIN_KEYS: dict[str, tuple[type, ...]] = {
 
 LEAST_VALUES = {
     "seed": 0,
+    "split.processes": 1,
     "loader.batch_size": 1,
     "loader.num_workers": 0,
     "prediction.batch_size": 1,
@@ -62,8 +67,15 @@ PLAIN_SECTIONS = ("loader", "prediction", "evaluation")
 """Sections that hold plain keys only."""
 
 # Keys beside the arguments of a target, read by the plan that builds it.
-_BESIDE_ARGUMENTS = {"data": {"reader", "exclude"}, "split": {"fold", "allow_leakage"}}
+_BESIDE_ARGUMENTS = {
+    "data": {"reader", "exclude"},
+    "split": {"fold", "parallel", "processes", "allow_leakage"},
+    "trainer": {"compile"},
+}
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+
+WAYS_OF_FOLDS = (None, "stacked", "processes")
+"""Values of ``split.parallel``: one fold after another, all in one process, each in a process of its own."""
 
 THRESHOLD_STEP = 0.005
 """Thresholds of the operating curve are this far apart; the frozen one has to be one of them."""
@@ -120,6 +132,9 @@ def check_plain_keys(config: DictConfig) -> None:
     for key in ("data", "split"):
         if "_target_" in config[key]:
             problems += target_problems(key, config[key])
+    parallel = config.split.get("parallel")
+    if parallel not in WAYS_OF_FOLDS:
+        problems.append(f"split.parallel is {parallel!r}, expected null, stacked or processes")
     threshold = config.prediction.threshold
     if _is_one_of(threshold, (float, int)) and (
         not 0 < threshold < 1 or abs(threshold * 200 - round(threshold * 200)) > 1e-9

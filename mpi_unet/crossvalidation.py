@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import get_method, instantiate
-from monai.transforms import Compose
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from mpi_unet.assessment import assess, is_assessed_whole, open_cohort
+from mpi_unet.cohort.domain import describe, write_domain
 from mpi_unet.cohort.leakage import audit, find_leaks
 from mpi_unet.cohort.nifti import read_image, write_image, write_mask
 from mpi_unet.cohort.splits import Side, Split
@@ -32,12 +33,16 @@ from mpi_unet.config import plain
 from mpi_unet.errors import BusyError, ConfigError, SplitError, TrainingError
 from mpi_unet.evaluation.operating import OperatingCounts, write_operating
 from mpi_unet.files import write_json
-from mpi_unet.learning.datamodule import FoldData, PreparedCase, Samples
+from mpi_unet.folds_at_once import check_parallel, raise_failures, run_in_processes
+from mpi_unet.learning.augmentation import BatchTransforms, batch_transforms
+from mpi_unet.learning.datamodule import FoldData, Samples
 from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
+from mpi_unet.learning.prepared import PreparedCases, prepare_cases
 from mpi_unet.learning.progress import FoldProgress
-from mpi_unet.learning.recipe import fold_trainer, total_stride
+from mpi_unet.learning.recipe import check_trainer, fold_trainer, total_stride
 from mpi_unet.learning.segmenter import Segmenter
-from mpi_unet.learning.transforms import composed, prepared_case
+from mpi_unet.learning.together import FoldsTogether, check_callbacks, common_start
+from mpi_unet.learning.transforms import composed
 from mpi_unet.run import Run, note_in_environment, now
 
 
@@ -49,8 +54,8 @@ class Material:
     run: Run
     cohort: Cohort
     split: Split
-    cases: tuple[PreparedCase, ...]
-    random: Compose
+    cases: PreparedCases
+    random: BatchTransforms
     console: Console
 
     @property
@@ -62,16 +67,16 @@ class Material:
         """Samples of one side of a fold."""
         members = [
             (index, frame)
-            for index, case in enumerate(self.cases)
-            for frame in (range(case.image.shape[1]) if self.spatial_dims == 2 else (0,))
+            for index, place in enumerate(self.cases.places)
+            for frame in (range(place.shape[0]) if self.spatial_dims == 2 else (0,))
             if self.split.side_of(fold, self.cohort.cases[index], frame) == side
         ]
-        random = self.random if augment else Compose([])
+        random = self.random if augment else BatchTransforms({})
         return Samples(self.cases, members, self.spatial_dims, random, self.fold_seed(fold))
 
     def held_out_frames(self, fold: int, index: int) -> list[int]:
         """Frames of a case that a fold holds out."""
-        case, num_frames = self.cohort.cases[index], self.cases[index].image.shape[1]
+        case, num_frames = self.cohort.cases[index], self.cases.places[index].shape[0]
         return [frame for frame in range(num_frames) if self.split.side_of(fold, case, frame) == "test"]
 
     def fold_seed(self, fold: int) -> int:
@@ -94,6 +99,8 @@ def cross_validate(config: DictConfig, run: Run, console: Console) -> bool:
     Raises:
         MpiUnetError: Something that the user can remedy; what was written stays whole.
     """
+    check_parallel(config)
+    check_trainer(plain(config.trainer), plain(config.optimizer), has_gpu=torch.cuda.is_available())
     cohort = open_cohort(config.data)
     _check_network_size(config, cohort)
     cohort.check(config.data.reader)
@@ -101,7 +108,6 @@ def cross_validate(config: DictConfig, run: Run, console: Console) -> bool:
     split = _frozen_split(config, run, cohort, fingerprint)
     folds = _wanted_folds(config, split)
     waiting = [fold for fold in folds if not run.is_fold_done(fold)]
-    busy = []
     if waiting:
         if is_main_process():
             note_in_environment(
@@ -110,17 +116,14 @@ def cross_validate(config: DictConfig, run: Run, console: Console) -> bool:
                 cohort_fingerprint=fingerprint,
                 cohort_folder=str(cohort.root.resolve()),
             )
-        material = _material(config, run, cohort, split, console)
-        for position, fold in enumerate(waiting):
-            try:
-                with run.fold_lock(fold) if is_main_process() else nullcontext():
-                    if not run.is_fold_done(fold):  # by another process, since we looked
-                        _run_fold(material, fold, folds_left=len(waiting) - position - 1)
-            except BusyError as error:
-                if len(waiting) == 1:
-                    raise
-                busy.append(fold)
-                console.print(f"fold {fold + 1} of {len(split.folds)}  left to the other process: {error}")
+            if not run.domain.is_file():
+                write_domain(run.domain, describe(cohort, config.data.reader))
+        way = config.split.get("parallel")
+        if way == "processes" and len(waiting) > 1:
+            run_in_processes(config, waiting, console)
+        else:
+            material = _material(config, run, cohort, split, console)
+            (_run_folds_stacked if way == "stacked" else _run_folds)(material, waiting)
     if not is_main_process():
         return False
     missing = [fold for fold in range(len(split.folds)) if not run.is_fold_done(fold)]
@@ -136,13 +139,62 @@ def cross_validate(config: DictConfig, run: Run, console: Console) -> bool:
     return True
 
 
-def _run_fold(material: Material, fold: int, folds_left: int) -> None:
+def _run_folds(material: Material, waiting: Sequence[int]) -> None:
+    """One fold after another; those that another process is at are left to it."""
+    for position, fold in enumerate(waiting):
+        try:
+            with material.run.fold_lock(fold) if is_main_process() else nullcontext():
+                if not material.run.is_fold_done(fold):  # by another process, since we looked
+                    _run_fold(material, fold, folds_left=len(waiting) - position - 1)
+        except BusyError as error:
+            if len(waiting) == 1:
+                raise
+            _say_busy(material, fold, error)
+
+
+def _run_folds_stacked(material: Material, waiting: Sequence[int]) -> None:
+    """All folds at the same time on one device; those that another process is at are left to it."""
+    run, together = material.run, FoldsTogether()
+    with ExitStack() as held:
+        mine = []
+        for fold in waiting:
+            try:
+                held.enter_context(run.fold_lock(fold))
+            except BusyError as error:
+                if len(waiting) == 1:
+                    raise
+                _say_busy(material, fold, error)
+                continue
+            if not run.is_fold_done(fold):
+                mine.append(fold)
+        start = common_start({fold: run.fold(fold) for fold in mine})
+        outcomes = together.run(
+            {
+                fold: partial(_run_fold, material, fold, folds_left=0, together=together, checkpoint=start[fold])
+                for fold in mine
+            }
+        )
+    raise_failures({fold: error for fold, error in outcomes.items() if isinstance(error, BaseException)})
+
+
+def _say_busy(material: Material, fold: int, error: BusyError) -> None:
+    material.console.print(f"fold {fold + 1} of {len(material.split.folds)}  left to the other process: {error}")
+
+
+def _run_fold(
+    material: Material,
+    fold: int,
+    folds_left: int,
+    *,
+    together: FoldsTogether | None = None,
+    checkpoint: Path | None = None,
+) -> None:
     config, run = material.config, material.run
     folder = run.fold(fold)
     started = time.perf_counter()
     train = material.samples(fold, "train", augment=True)
     val = material.samples(fold, "val", augment=config.loader.augment_validation)
-    if not any(material.cases[index].label[:, frame].any() for index, frame in train.members):
+    if not train.any_label():
         raise TrainingError(
             f"no training image of fold {fold} shows any LV; check the labels of reader {config.data.reader}"
         )
@@ -154,18 +206,26 @@ def _run_fold(material: Material, fold: int, folds_left: int) -> None:
         seed=material.fold_seed(fold),
     )
     pl.seed_everything(material.fold_seed(fold), verbose=False)
-    segmenter = _segmenter(config, len(material.cases))
+    segmenter = _segmenter(config, material.cases)
+    callbacks = {str(name): instantiate(callback) for name, callback in config.trainer.callbacks.items()}
+    seat: AbstractContextManager[Any] = nullcontext()
+    if together:
+        check_callbacks(callbacks)
+        seat = together.seat(fold, segmenter)
+        callbacks["together"] = together.epoch_end(fold)
     trainer = fold_trainer(
         _trainer_maker(config),
         folder,
-        callbacks={name: instantiate(callback) for name, callback in config.trainer.callbacks.items()},
+        callbacks=callbacks,
         loggers={str(name): _fold_logger(logger, fold) for name, logger in config.logger.items()},
-        progress=FoldProgress(fold, len(material.split.folds), folds_left, material.console),
+        progress=FoldProgress(fold, len(material.split.folds), folds_left, material.console, has_bar=together is None),
         seed=material.fold_seed(fold),
     )
-    last = folder / "checkpoints" / "last.ckpt"
+    if together is None:
+        checkpoint = last if (last := folder / "checkpoints" / "last.ckpt").is_file() else None
     try:
-        trainer.fit(segmenter, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        with seat:
+            trainer.fit(segmenter, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None
     if not trainer.is_global_zero:
@@ -217,21 +277,23 @@ def _predict(material: Material, fold: int, segmenter: Segmenter) -> None:
 
 
 def _material(config: DictConfig, run: Run, cohort: Cohort, split: Split, console: Console) -> Material:
-    deterministic = composed(_built(config.transforms.deterministic))
-    cases = []
-    for case in cohort.cases:
-        image, label = prepared_case(
-            deterministic, case.read_image().array, case.read_mask(config.data.reader), case.case_id
-        )
-        cases.append(PreparedCase(case.case_id, case.patient_id, image, label))
-    return Material(config, run, cohort, split, tuple(cases), composed(_built(config.transforms.random)), console)
+    cases = prepare_cases(
+        cohort,
+        config.data.reader,
+        composed(_built(config.transforms.deterministic)),
+        recipe=plain(config.transforms.deterministic or OmegaConf.create()),
+        fingerprint=split.fingerprint,
+        spatial_dims=int(config.model.get("spatial_dims", 2)),
+        cache=config.loader.cache,
+    )
+    return Material(config, run, cohort, split, cases, batch_transforms(_built(config.transforms.random)), console)
 
 
 def _frozen_split(config: DictConfig, run: Run, cohort: Cohort, fingerprint: str) -> Split:
     """The split of the run: read when it is there, else drawn, audited and frozen."""
     if run.splits.is_file():
         return Split.read(run.splits, fingerprint, cohort)  # audited when it was drawn, on these very pixels
-    control = ("_target_", "fold", "allow_leakage")
+    control = ("_target_", "fold", "parallel", "processes", "allow_leakage")
     options = {key: value for key, value in plain(config.split).items() if key not in control}
     split = get_method(config.split._target_)(cohort, fingerprint=fingerprint, **options)
     split.verify(cohort)
@@ -261,15 +323,19 @@ def _check_network_size(config: DictConfig, cohort: Cohort) -> None:
         )
 
 
-def _segmenter(config: DictConfig, num_cases: int) -> Segmenter:
-    return Segmenter(
+def _segmenter(config: DictConfig, cases: PreparedCases) -> Segmenter:
+    segmenter = Segmenter(
         network=instantiate(config.model),
         loss=instantiate(config.loss),
         optimizer=instantiate(config.optimizer),
         scheduler=instantiate(config.scheduler),
-        num_val_cases=num_cases,
+        num_val_cases=len(cases),
         divisor=total_stride(plain(config.model)),
+        case_ids=[place.case_id for place in cases.places],
     )
+    if config.trainer.compile:
+        segmenter.network.compile()
+    return segmenter
 
 
 def _fold_logger(config: DictConfig, fold: int) -> Any:
@@ -279,7 +345,7 @@ def _fold_logger(config: DictConfig, fold: int) -> Any:
 
 
 def _trainer_maker(config: DictConfig) -> Callable[..., pl.Trainer]:
-    arguments = {key: value for key, value in config.trainer.items() if key not in ("callbacks", "_target_")}
+    arguments = {key: value for key, value in config.trainer.items() if key not in ("callbacks", "compile", "_target_")}
     return instantiate({"_target_": config.trainer._target_, "_partial_": True, **arguments})
 
 
@@ -302,5 +368,5 @@ def _device_name(config: DictConfig) -> str:
 
 
 def is_main_process() -> bool:
-    """False in the processes that Lightning starts to help a distributed training."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+    """False in the processes that help a distributed training, whoever started them: Lightning, torchrun or Slurm."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))

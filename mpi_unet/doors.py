@@ -48,23 +48,24 @@ def door(task: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def one_message(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def one_message(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Keep an error that the user can remedy for :func:`door`, so that Hydra does not announce it as a crash.
 
     In a multirun it is raised on, because there the launcher has to know which job failed.
     """
 
     @functools.wraps(task)
-    def guarded(config: DictConfig) -> None:
+    def guarded(config: DictConfig) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
         try:
-            task(config)
+            return task(config)
         except (MpiUnetError, KeyboardInterrupt) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             _kept_error.append(error)
+            return None
 
     return guarded
 

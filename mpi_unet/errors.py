@@ -59,6 +59,10 @@ class TrainingError(MpiUnetError):
     """Training cannot go on."""
 
 
+class PredictionError(MpiUnetError):
+    """Some of the studies were not segmented; everything else is done."""
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the candidate closest to ``word``, or an empty string when none is close.
 

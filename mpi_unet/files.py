@@ -19,6 +19,19 @@ from typing import Any
 
 from mpi_unet.errors import RunError
 
+PART = ".part-"
+"""How the name of a temporary neighbor begins; one that stays behind belongs to a process that was killed."""
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is the unfinished neighbor of another, or a folder in the making.
+
+    Example:
+        >>> is_part(Path("run/.part-3f9a.json")), is_part(Path("run/summary.json"))
+        (True, False)
+    """
+    return path.name.startswith(PART)
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -33,7 +46,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PART, suffix="".join(path.suffixes[-2:]), dir=path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     os.close(handle)

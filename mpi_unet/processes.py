@@ -1,16 +1,35 @@
-"""Worker processes: how many to start, and with one thread each, because more get in each other's way."""
+"""Worker processes: how many to start, with one thread each - more get in each other's way - and how they end."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-__all__ = ["num_processes", "one_thread_each"]
+__all__ = [
+    "ENDS_WITH_PARENT",
+    "PATIENCE_SECONDS",
+    "end_with_parent",
+    "num_processes",
+    "one_thread_each",
+    "worker_ends_with_parent",
+]
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+ENDS_WITH_PARENT = "MPI_UNET_ENDS_WITH_PARENT"
+"""Environment variable by which a parent asks a child to end with it (:func:`end_with_parent`)."""
+
+PATIENCE_SECONDS = 30
+"""How long a process that is told to stop may take to leave its files whole."""
 
 
 def num_processes(num_workers: int | None, num_tasks: int) -> int:
@@ -46,3 +65,36 @@ def one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def end_with_parent() -> None:
+    """Where a parent process asked for it: interrupt this process, as Ctrl-C would, when the parent is gone.
+
+    The parent holds the other end of the standard input, which the system closes whatever way the parent ends.
+    """
+    if os.environ.pop(ENDS_WITH_PARENT, None):
+        threading.Thread(target=_wait_for_the_end, name="parent", daemon=True).start()
+
+
+def worker_ends_with_parent() -> None:
+    """Initializer of the workers of a pool: end at once when the parent is gone, whatever way it went.
+
+    A worker of a parent that was killed would otherwise finish its tasks and then wait for further ones for ever. Files
+    are whole at any time, so nothing is lost.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(130)
+
+
+def _wait_for_the_end() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(PATIENCE_SECONDS)
+    os._exit(130)  # where interruptions are ignored, as in a background job of a shell; files are whole at any time

@@ -16,15 +16,17 @@ from pathlib import Path
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from mpi_unet.config import check_plain_keys, check_targets
 from mpi_unet.crossvalidation import cross_validate, is_main_process
 from mpi_unet.errors import ConfigError
+from mpi_unet.files import read_json
 from mpi_unet.report.comparison import write_comparison
 from mpi_unet.run import Run, command_line, enter_run
 from mpi_unet.saying import say_comparison, say_result
+from mpi_unet.sweeps import place_job
 
 FILE_WIDTH = 160
 """Characters in a line where the output goes to a file or a pipe, so that the table of scenarios is not squeezed."""
@@ -33,11 +35,15 @@ DEFINING_KEYS = ("split", "split.unit", "split.allow_leakage", "loss", "transfor
 """What tells one scenario from another; everything else may be given for all of them."""
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig) -> float | None:
     """Run what the configuration asks for and say where the results are.
 
     Args:
         config: Composed by Hydra, its plain keys checked.
+
+    Returns:
+        What a sweep may choose by: the Dice on validation patients, mean over the folds. None while folds are missing,
+        and for scenarios.
 
     Raises:
         MpiUnetError: Something that the user can remedy.
@@ -45,13 +51,16 @@ def train(config: DictConfig) -> None:
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
     _refuse_sweep_of_distributed(config)
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    place_job(config)
     if config.scenarios:
         _train_scenarios(config, overrides, console)
-        return
+        return None
     check_targets(config)
     run, is_complete = _train_one(config, overrides, console)
-    if is_complete:
-        say_result(run, console)
+    if not is_complete:
+        return None
+    say_result(run, console)
+    return _validation_dice(run)
 
 
 def _train_one(config: DictConfig, overrides: Sequence[str], console: Console) -> tuple[Run, bool]:
@@ -94,15 +103,22 @@ def _refuse_clash(scenario: str, own: Sequence[str], given: Sequence[str]) -> No
         )
 
 
+def _validation_dice(run: Run) -> float:
+    folds = [read_json(path) for path in run.folder.glob("fold_*/fold.json")]
+    return sum(fold["best_val_dice"] for fold in folds) / len(folds)
+
+
 def _refuse_sweep_of_distributed(config: DictConfig) -> None:
-    """Several devices and several runs in one process hang when one device fails; a launcher gives each run its own."""
-    hydra = HydraConfig.get()
-    devices = config.trainer.devices
-    distributed = (isinstance(devices, int) and devices > 1) or (isinstance(devices, str) and devices == "auto")
-    if hydra.mode == RunMode.MULTIRUN and distributed and "basic_launcher" in str(hydra.launcher.get("_target_", "")):
+    """Helping processes run the whole sweep again, and all hang when one job fails; Slurm starts them for each job."""
+    hydra, trainer = HydraConfig.get(), config.trainer
+    devices, num_nodes = trainer.get("devices", 1), int(trainer.get("num_nodes", 1))
+    is_one = str(devices) == "1" or (OmegaConf.is_list(devices) and len(devices) == 1)
+    launcher = str(hydra.launcher.get("_target_", ""))
+    if hydra.mode == RunMode.MULTIRUN and (not is_one or num_nodes > 1) and not launcher.endswith(".SlurmLauncher"):
         raise ConfigError(
             f"--multirun with trainer.devices={devices} would run several distributed trainings in one process, which "
-            "hangs when one of them fails; use trainer.devices=1, or a launcher that starts a process for each run"
+            "hangs when one of them fails; use trainer.devices=1, or hydra/launcher=slurm, which starts the processes "
+            "of each run"
         )
 
 
@@ -111,7 +127,7 @@ def _log_kept_in(folder: Path) -> Iterator[None]:
     """Send what the libraries say, warnings included, to ``log.txt`` and keep the terminal for our own lines."""
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    names = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "py.warnings")
+    names = ("mpi_unet", "pytorch_lightning", "lightning.pytorch", "lightning.fabric", "py.warnings")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]
     logging.captureWarnings(True)

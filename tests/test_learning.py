@@ -7,14 +7,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from monai.transforms import Compose, Lambdad, RandAffined, RandGaussianNoised, Zoomd
+from monai.transforms import Lambdad, RandAffined, RandZoomd, Zoomd
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mpi_unet.config import config_dir
 from mpi_unet.errors import ConfigError, RunError, TrainingError
+from mpi_unet.learning.augmentation import batch_transforms
 from mpi_unet.learning.datamodule import EpochSampler, FoldData, PreparedCase, Samples
 from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
-from mpi_unet.learning.recipe import EpochRecord, total_stride
+from mpi_unet.learning.recipe import EpochRecord, check_trainer, total_stride
 from mpi_unet.learning.segmenter import Segmenter
 from mpi_unet.learning.transforms import augmented, composed, prepared_case
 
@@ -22,6 +24,7 @@ LOSSES = ("dice", "cross_entropy", "dice_cross_entropy")
 AFFINE = RandAffined(
     keys=["image", "label"], prob=1.0, rotate_range=0.5, translate_range=5, mode=["bilinear", "nearest"]
 )
+ZOOM = RandZoomd(keys=["image", "label"], prob=0.5, min_zoom=0.8, max_zoom=1.2, mode=["bilinear", "nearest"])
 
 
 def loss_of(name: str) -> nn.Module:
@@ -39,10 +42,12 @@ def samples(cases=None, random=None, spatial_dims=2, seed=5) -> Samples:
     cases = cases or [prepared("P1", seed=1), prepared("P2", seed=2)]
     frames = range(3) if spatial_dims == 2 else (0,)
     members = [(index, frame) for index in range(len(cases)) for frame in frames]
-    return Samples(cases, members, spatial_dims, random or Compose([]), seed)
+    return Samples(cases, members, spatial_dims, random or batch_transforms({}), seed)
 
 
-def segmenter(network: nn.Module | None = None, loss: nn.Module | None = None, divisor: int = 4) -> Segmenter:
+def segmenter(
+    network: nn.Module | None = None, loss: nn.Module | None = None, divisor: int = 4, case_ids=()
+) -> Segmenter:
     return Segmenter(
         network or nn.Conv2d(1, 2, 3, padding=1),
         loss or loss_of("cross_entropy"),
@@ -50,6 +55,7 @@ def segmenter(network: nn.Module | None = None, loss: nn.Module | None = None, d
         lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
         num_val_cases=2,
         divisor=divisor,
+        case_ids=case_ids,
     )
 
 
@@ -97,23 +103,10 @@ def test_perfect_logits_have_a_loss_near_zero_and_reversed_ones_do_not():
 # --- transforms ---
 
 
-def test_random_transforms_depend_on_the_seed_and_nothing_else():
-    random = composed({"affine": AFFINE, "noise": RandGaussianNoised(keys=["image"], prob=1.0)})
-    case = prepared()
-    first = augmented(random, case.image[:, 0], case.label[:, 0], 7)
-    augmented(random, case.image[:, 1], case.label[:, 1], 99)
-    again = augmented(random, case.image[:, 0], case.label[:, 0], 7)
-    other = augmented(random, case.image[:, 0], case.label[:, 0], 8)
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], other[0])
-    assert set(first[1].unique().tolist()) <= {0, 1}
-
-
 def test_image_and_label_move_together():
     image = torch.zeros(1, 33, 33)
     image[:, 8:15, 18:27] = 1
-    moved, label = augmented(composed({"affine": AFFINE}), image, image.to(torch.uint8), 3)
+    moved, label = augmented(AFFINE, image, image.to(torch.uint8), 3)
     overlap = 2 * ((moved > 0.5) & (label > 0)).sum() / ((moved > 0.5).sum() + label.sum())
     assert overlap > 0.9
     assert not torch.equal(label, image.to(torch.uint8))
@@ -136,45 +129,59 @@ def test_augmentation_shifts_and_scales_both_axes(name):
     """A scalar range would move the first axis only: MONAI's convention, easily overlooked."""
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", overrides=[f"transforms={name}"]).transforms.random
-    affine = composed({"affine": instantiate(config.affine, _convert_="all", prob=1.0, rotate_range=0.0)})
-    disk = torch.zeros(1, 41, 41)
-    disk[:, 15:26, 15:26] = 1
-    centers = []
-    for seed in range(20):
-        _, label = augmented(affine, disk, disk.to(torch.uint8), seed)
-        centers.append(label[0].nonzero().double().mean(0).tolist())
+    affine = batch_transforms({"affine": instantiate(config.affine, _convert_="all", prob=1.0, rotate_range=0.0)})
+    disk = torch.zeros(20, 1, 41, 41)
+    disk[..., 15:26, 15:26] = 1
+    _, labels = affine(disk, disk.to(torch.uint8), affine.draw(20, 0, 0), torch.arange(20))
+    centers = [label[0].nonzero().double().mean(0).tolist() for label in labels]
     assert (np.std(centers, axis=0) > 1.0).all()
 
 
 def test_three_dimensional_augmentation_keeps_to_the_plane():
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", overrides=["transforms=volumes"]).transforms.random
-    affine = composed({"affine": instantiate(config.affine, _convert_="all", prob=1.0, translate_range=[0, 4, 4])})
-    volume = torch.zeros(1, 9, 33, 33)
-    volume[:, 4, 12:21, 12:21] = 1
-    for seed in range(5):
-        moved, _ = augmented(affine, volume, volume.to(torch.uint8), seed)
-        assert moved[0, [0, 1, 2, 6, 7, 8]].abs().max() < 1e-4
+    own = instantiate(config.affine, _convert_="all", prob=1.0, translate_range=[0, 4, 4])
+    affine = batch_transforms({"affine": own})
+    volume = torch.zeros(5, 1, 9, 33, 33)
+    volume[:, :, 4, 12:21, 12:21] = 1
+    moved, _ = affine(volume, volume.to(torch.uint8), affine.draw(5, 0, 0), torch.arange(5))
+    assert moved[:, 0, [0, 1, 2, 6, 7, 8]].abs().max() < 1e-4
+    assert moved[:, 0, 4].std(0).max() > 0.1
 
 
 # --- samples ---
 
 
 def test_a_sample_is_the_same_whatever_the_number_of_workers():
-    data = samples(random=composed({"affine": AFFINE}))
+    """Of a transform without a batch form, which is what workers are for."""
+    data = samples(random=batch_transforms({"affine": ZOOM}))
+    assert data.random.slow == ("affine",)
     batches = {}
     for workers in (0, 2):
         loader = FoldData(data, data, batch_size=2, num_workers=workers, seed=3).train_dataloader()
         loader.sampler.set_epoch(4)
         batches[workers] = list(loader)
+        assert isinstance(loader, DataLoader) == bool(workers)
     for alone, shared in zip(batches[0], batches[2], strict=True):
-        assert torch.equal(alone["image"], shared["image"])
-        assert alone["case_id"] == shared["case_id"]
+        for key in ("image", "label", "case", "frame", "sample"):
+            assert torch.equal(alone[key], shared[key])
+
+
+def test_a_sample_is_the_same_in_every_batch():
+    data = samples(random=batch_transforms({"affine": AFFINE}))
+    together = data.batch(3, torch.arange(6))
+    for number in range(6):
+        assert torch.equal(data.batch(3, torch.tensor([number]))["image"][0], together["image"][number])
+    backwards = data.batch(3, torch.arange(6).flip(0))
+    assert torch.equal(backwards["label"].flip(0), together["label"])
+    assert together["case"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert together["frame"].tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_epochs_differ_in_order_and_in_augmentation():
-    data = samples(random=composed({"affine": AFFINE}))
-    assert not torch.equal(data[(0, 1)]["image"], data[(1, 1)]["image"])
+    data = samples(random=batch_transforms({"affine": AFFINE}))
+    one = torch.tensor([1])
+    assert not torch.equal(data.batch(0, one)["image"], data.batch(1, one)["image"])
     sampler = EpochSampler(50, seed=1, shuffle=True)
     orders = []
     for epoch in (0, 1, 0):
@@ -199,14 +206,18 @@ def test_devices_share_the_samples(shuffle, monkeypatch):
 
 def test_smaller_images_are_padded_with_their_own_smallest_value():
     data = samples([prepared("P1", (3, 16, 16)), prepared("P2", (3, 12, 10))])
-    small = data[(0, 3)]
-    assert small["image"].shape == (1, 16, 16)
-    assert (small["image"][:, 12:] == small["image"].min()).all()
-    assert not small["label"][:, :, 10:].any()
+    small = data.batch(0, torch.tensor([3]))
+    own = prepared("P2", (3, 12, 10))
+    assert small["image"].shape == (1, 1, 16, 16)
+    assert torch.equal(small["image"][0, :, 2:14, 3:13], own.image[:, 0]), "in the middle"
+    assert (small["image"][0, :, [0, 1, 14, 15]] == own.image[:, 0].min()).all()
+    assert not small["label"][..., 13:].any()
+    assert torch.equal(data.cases[1].image, own.image)
+    assert torch.equal(data.cases[1].label, own.label)
 
 
 def test_three_dimensional_sample_is_the_whole_case():
-    assert samples(spatial_dims=3)[(0, 1)]["image"].shape == (1, 3, 16, 16)
+    assert samples(spatial_dims=3).batch(0, torch.tensor([1]))["image"].shape == (1, 1, 3, 16, 16)
 
 
 def test_last_batch_of_one_is_dropped_and_a_batch_of_everything_is_not():
@@ -240,7 +251,25 @@ def test_loss_that_is_not_finite_names_the_cases_of_the_batch():
     data = samples()
     batch = next(iter(FoldData(data, data, batch_size=6, num_workers=0, seed=0).train_dataloader()))
     with pytest.raises(TrainingError, match=r"the loss is nan.*cases P1, P2;.*data.exclude"):
-        segmenter(network).training_step(batch, 0)
+        segmenter(network, case_ids=["P1", "P2"]).training_step(batch, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"precision": "16-mixed"}, r"trainer.precision=16-mixed on a CPU.*trainer.precision=32-true"),
+        ({"precision": "bf16-mixed", "accelerator": "auto"}, r"trainer.precision=bf16-mixed on a CPU"),
+        (
+            {"precision": "16-mixed", "accelerator": "gpu", "gradient_clip_val": 1.0},
+            r"gradient_clip_val=1.0 and optimizer.fused=true exclude each other.*optimizer.fused=false",
+        ),
+    ],
+)
+def test_what_trainer_and_optimizer_cannot_do_together_is_refused(words, message):
+    trainer = {"precision": "32-true", "accelerator": "cpu", "gradient_clip_val": None}
+    check_trainer(trainer, {"fused": True}, has_gpu=False)
+    with pytest.raises(ConfigError, match=message):
+        check_trainer(trainer | words, {"fused": True}, has_gpu=False)
 
 
 def test_batch_of_frames_gives_what_each_frame_alone_gives():

@@ -1,48 +1,38 @@
 """From the cases of one fold to batches.
 
-Images of different size in one cohort are padded to the largest with their own smallest value; where each one sits is
-remembered, so that a prediction can be cut back to the image's own grid.
+A batch holds tensors only: ``image`` float32 (b, 1, ...) and ``label`` uint8 (b, 1, ...) on the device, augmented, and
+on the CPU ``case``, ``frame`` and ``sample`` int64 (b,), which say where each row comes from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mpi_unet.learning.transforms import augmented
+from mpi_unet.learning.augmentation import BatchTransforms, Plan
+from mpi_unet.learning.prepared import PreparedCase, PreparedCases
 
-Batch = dict[str, Any]
+__all__ = ["Batch", "Batches", "EpochSampler", "FoldData", "PreparedCase", "Samples"]
 
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """One case after the deterministic transforms.
-
-    Attributes:
-        case_id: Case.
-        patient_id: Patient.
-        image: float32 (1, z, y, x).
-        label: uint8 (1, z, y, x).
-    """
-
-    case_id: str
-    patient_id: str
-    image: Tensor
-    label: Tensor
+Batch = dict[str, Tensor]
+CPU = torch.device("cpu")
 
 
-class Samples(Dataset):
+class Samples:
     """The samples of some cases: every frame (2-D) or every case (3-D).
 
-    Indexed by (epoch, sample); the epoch seeds the random transforms.
+    Args:
+        cases: All cases of the run; :class:`PreparedCases` shares its arrays between folds.
+        members: Case and frame of each sample, counted from 0; the frame of a 3-D sample is 0.
+        spatial_dims: 2 or 3.
+        random: What is random about them.
+        seed: Of the fold.
     """
 
     def __init__(
@@ -50,39 +40,41 @@ class Samples(Dataset):
         cases: Sequence[PreparedCase],
         members: Sequence[tuple[int, int]],
         spatial_dims: int,
-        random: Compose,
+        random: BatchTransforms,
         seed: int,
     ) -> None:
-        self.cases, self.members, self.spatial_dims, self.random, self.seed = (
-            cases,
-            list(members),
-            spatial_dims,
-            random,
-            seed,
-        )
-        axes = slice(4 - spatial_dims, 4)
-        self.size = tuple(np.max([case.image.shape[axes] for case in cases], axis=0).tolist()) if cases else ()
+        self.cases = cases if isinstance(cases, PreparedCases) else PreparedCases.of(cases, spatial_dims)
+        self.members, self.spatial_dims, self.random, self.seed = list(members), spatial_dims, random, seed
+        self._where = torch.tensor(self.members, dtype=torch.int64).reshape(-1, 2)
+        self._rows = torch.tensor([self.cases.row(case, frame) for case, frame in self.members], dtype=torch.int64)
+        self._plan: tuple[int, Plan] | None = None
 
     def __len__(self) -> int:
         return len(self.members)
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch:
-        """Sample ``key[1]`` as epoch ``key[0]`` sees it."""
-        epoch, index = key
-        case_index, frame = self.members[index]
-        case = self.cases[case_index]
-        image, label = (
-            (case.image, case.label) if self.spatial_dims == 3 else (case.image[:, frame], case.label[:, frame])
-        )
-        seed = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0]
-        image, label = augmented(self.random, image, label, int(seed))
-        return {
-            "image": _padded(image, self.size, float(image.min())),
-            "label": _padded(label, self.size, 0.0),
-            "case": case_index,
-            "frame": frame,
-            "case_id": case.case_id,
-        }
+    def any_label(self) -> bool:
+        """Whether any sample shows something outlined."""
+        return any(bool(self.cases.labels[row].any()) for row in self._rows.tolist())
+
+    def plan(self, epoch: int) -> Plan:
+        """What is random in an epoch; the last one asked for is kept."""
+        if self._plan is None or self._plan[0] != epoch:
+            self._plan = (epoch, self.random.draw(len(self), self.seed, epoch))
+        return self._plan[1]
+
+    def batch(self, epoch: int, sample: Tensor, device: torch.device = CPU) -> Batch:
+        """Some samples as an epoch sees them.
+
+        Args:
+            epoch: From 0.
+            sample: int64 (b,), on the CPU.
+            device: Where image and label go, and where they are transformed.
+        """
+        image, label = self.cases.batch(self._rows[sample], device)
+        if self.random:
+            image, label = self.random(image, label, self.plan(epoch), sample)
+        case, frame = self._where[sample].unbind(1)
+        return {"image": image, "label": label, "case": case, "frame": frame, "sample": sample}
 
 
 class EpochSampler(Sampler):
@@ -104,12 +96,72 @@ class EpochSampler(Sampler):
         return len(range(rank, self.num_samples, world)) if not self.shuffle else -(-self.num_samples // world)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter([(self.epoch, int(index)) for index in self.order()])
+
+    def order(self) -> np.ndarray:
+        """The samples of this device in the order of this epoch."""
         rank, world = _rank_and_world()
         order = np.arange(self.num_samples)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_samples)
             order = np.resize(order, world * len(self))  # every device takes the same number of steps
-        return iter([(self.epoch, int(index)) for index in order[rank::world]])
+        return order[rank::world]
+
+
+class Batches:
+    """What Lightning iterates over: the batches of one epoch, gathered whole instead of sample by sample.
+
+    Attributes:
+        sampler: Order of the samples; Lightning tells it the epoch.
+        batch_sampler: Lightning asks whoever has a sampler for it.
+    """
+
+    batch_sampler = None
+
+    def __init__(
+        self, samples: Samples, sampler: EpochSampler, batch_size: int, *, drop_last: bool, device: torch.device = CPU
+    ) -> None:
+        self.samples, self.sampler, self.batch_size = samples, sampler, batch_size
+        self.drop_last, self.device = drop_last, device
+
+    def __len__(self) -> int:
+        number = len(self.sampler)
+        return number // self.batch_size if self.drop_last else -(-number // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for epoch, sample in self.keys():
+            yield self.samples.batch(epoch, sample, self.device)
+
+    def keys(self) -> Iterator[tuple[int, Tensor]]:
+        """Epoch and samples of each batch."""
+        order = torch.from_numpy(self.sampler.order().astype(np.int64))
+        return ((self.sampler.epoch, part) for part in order.split(self.batch_size)[: len(self)])
+
+
+class _WholeBatches(Dataset):
+    """Batches by their keys, for workers of a ``DataLoader``."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: tuple[int, Tensor]) -> Batch:
+        return self.samples.batch(*key)
+
+
+class _Keys(Sampler):
+    """The keys of :class:`Batches` as the sampler of a ``DataLoader``."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batches.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        return self.batches.keys()
 
 
 class FoldData(pl.LightningDataModule):
@@ -119,7 +171,8 @@ class FoldData(pl.LightningDataModule):
         train: Samples to learn from.
         val: Samples that choose the checkpoint.
         batch_size: Samples in one step.
-        num_workers: Processes that augment; 0 = in the main process.
+        num_workers: Processes that make batches; only used for transforms that are applied sample by sample, since
+            everything else takes less time than handing a batch from one process to another.
         seed: Of the order of samples.
     """
 
@@ -127,34 +180,35 @@ class FoldData(pl.LightningDataModule):
         super().__init__()
         self.train, self.val, self.batch_size, self.num_workers, self.seed = train, val, batch_size, num_workers, seed
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> Batches | DataLoader:
         """Shuffled, augmented samples; a last batch of one sample is dropped, since batch statistics need two."""
-        drop_last = len(self.train) > self.batch_size and len(self.train) % self.batch_size == 1
+        number = len(EpochSampler(len(self.train), self.seed, shuffle=True))  # of this device
+        drop_last = number > self.batch_size and number % self.batch_size == 1
         return self._loader(self.train, shuffle=True, drop_last=drop_last)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> Batches | DataLoader:
         """Samples in their order."""
         return self._loader(self.val, shuffle=False, drop_last=False)
 
-    def _loader(self, samples: Samples, *, shuffle: bool, drop_last: bool) -> DataLoader:
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move what the network needs, where it is not there yet; reading the rest back would wait for the device."""
+        return batch | {key: batch[key].to(device, non_blocking=True) for key in ("image", "label")}
+
+    def _loader(self, samples: Samples, *, shuffle: bool, drop_last: bool) -> Batches | DataLoader:
+        trainer: Any = self.trainer
+        device = trainer.strategy.root_device if trainer is not None else CPU
+        sampler = EpochSampler(len(samples), self.seed, shuffle=shuffle)
+        batches = Batches(samples, sampler, self.batch_size, drop_last=drop_last, device=device)
+        if not (self.num_workers and samples.random.slow):
+            return batches
         return DataLoader(
-            samples,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(len(samples), self.seed, shuffle=shuffle),
+            _WholeBatches(samples),
+            batch_size=None,
+            sampler=_Keys(batches),
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
+            persistent_workers=True,
+            pin_memory=device.type == "cuda",
         )
-
-
-def _padded(array: Tensor, size: Sequence[int], value: float) -> Tensor:
-    """(c, ...) padded at the end of each axis to ``size``."""
-    missing = [target - have for target, have in zip(size, array.shape[1:], strict=True)]
-    if not any(missing):
-        return array
-    widths = [width for gap in reversed(missing) for width in (0, gap)]
-    return torch.nn.functional.pad(array, widths, value=value)
 
 
 def _rank_and_world() -> tuple[int, int]:

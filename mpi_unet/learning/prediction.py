@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +23,26 @@ def load_weights(segmenter: Segmenter, checkpoint: Path, device: torch.device) -
     Raises:
         RunError: The checkpoint is missing or belongs to another network.
     """
+    own = network_weights(checkpoint)
+    try:
+        segmenter.network.load_state_dict(own)
+    except RuntimeError as error:
+        raise RunError(f"{checkpoint} holds the weights of another network: {error}") from error
+    return segmenter.to(device).eval()
+
+
+def network_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Weights of the network in a checkpoint; only tensors and plain values are read from the file, never code.
+
+    Raises:
+        RunError: The checkpoint is missing.
+    """
     if not checkpoint.is_file():
         raise RunError(
             f"{checkpoint} is missing; remove the fold's folder and give the same command again to train it anew"
         )
     weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    own = {name: value for name, value in weights.items() if name.startswith("network.")}
-    try:
-        segmenter.load_state_dict(own, strict=False)
-        segmenter.network.load_state_dict({name.removeprefix("network."): value for name, value in own.items()})
-    except RuntimeError as error:
-        raise RunError(f"{checkpoint} holds the weights of another network: {error}") from error
-    return segmenter.to(device).eval()
+    return {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
 
 
 @torch.inference_mode()
@@ -60,7 +67,7 @@ def segment_case(
 
 
 @torch.inference_mode()
-def batchwise_scores(segmenter: Segmenter, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
+def batchwise_scores(segmenter: Segmenter, batches: Iterable[dict[str, Tensor]]) -> dict[str, float]:
     """Accuracy and macro means over background and LV, computed per batch and averaged over batches.
 
     This is how the seed study's code scores its validation images. The result depends on the batch size and lets
@@ -69,7 +76,7 @@ def batchwise_scores(segmenter: Segmenter, batches: Iterable[dict[str, Any]]) ->
     rows = []
     for batch in batches:
         preds = (segmenter.probability(batch["image"].to(segmenter.device)) >= 0.5).cpu().numpy()
-        target = batch["label"].squeeze(1).numpy().astype(bool)
+        target = batch["label"].squeeze(1).cpu().numpy().astype(bool)
         hit, false_alarm, miss = (preds & target).sum(), (preds & ~target).sum(), (~preds & target).sum()
         counts = np.array([hit, false_alarm, miss, target.size - hit - false_alarm - miss])
         rows.append([float(score(counts)) for score in (accuracy, macro_iou, macro_dice)])

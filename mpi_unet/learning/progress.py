@@ -23,17 +23,19 @@ class FoldProgress(Callback):
         num_folds: Folds of the run.
         folds_left: Folds that this command still runs after this one.
         console: Where to write.
+        has_bar: Whether a terminal shows a live line; there is room for one fold's only.
     """
 
-    def __init__(self, fold: int, num_folds: int, folds_left: int, console: Console) -> None:
+    def __init__(self, fold: int, num_folds: int, folds_left: int, console: Console, *, has_bar: bool = True) -> None:
         self.fold, self.num_folds, self.folds_left, self.console = fold, num_folds, folds_left, console
+        self.has_bar = has_bar
         self.best = 0.0
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the bar."""
         self._started, self._first_epoch = time.perf_counter(), trainer.current_epoch
-        if self.console.is_terminal and trainer.is_global_zero:
+        if self.has_bar and self.console.is_terminal and trainer.is_global_zero:
             self._bar = Progress(TextColumn("{task.description}"), BarColumn(), console=self.console, transient=True)
             self._task = self._bar.add_task(f"fold {self.fold + 1} of {self.num_folds}", total=trainer.max_epochs)
             self._bar.start()

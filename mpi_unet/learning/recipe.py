@@ -20,6 +20,7 @@ from pytorch_lightning.loggers.logger import DummyExperiment, Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
+from mpi_unet.errors import ConfigError
 from mpi_unet.files import whole_file, write_text
 
 EPOCH_COLUMNS = ("epoch", "train_loss", "val_loss", "val_dice", "learning_rate", "seconds")
@@ -44,12 +45,20 @@ def fold_trainer(
         progress: What tells the user how far it is.
         seed: Of this fold.
     """
+    for middle in folder.glob(
+        "hpc_ckpt_*"
+    ):  # what Lightning leaves when Slurm interrupts it in the middle of an epoch;
+        middle.unlink(missing_ok=True)  # a fold goes on from whole epochs only, or its numbers would be others
+    # torch would fill all new memory with NaN where deterministic algorithms are asked for: 5 % of the time here, and
+    # of no use to operations that write before they read
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return make_trainer(
         default_root_dir=folder,  # one folder a fold, or Lightning's cluster checkpoints of two folds meet
         callbacks=[
             *callbacks.values(),
             EpochSeeds(seed),
             Seconds(),
+            RowBeforeCheckpoint(),
             StaysStopped(),
             progress,
             *best_and_last(folder / "checkpoints"),
@@ -64,9 +73,42 @@ def fold_trainer(
     )
 
 
+def check_trainer(trainer: Mapping[str, Any], optimizer: Mapping[str, Any], *, has_gpu: bool) -> None:
+    """Refuse what a trainer and its optimizer cannot do together, before anything is built.
+
+    Args:
+        trainer: ``conf/trainer``.
+        optimizer: ``conf/optimizer``.
+        has_gpu: Whether there is one.
+
+    Raises:
+        ConfigError: Half precision without a GPU, or a fused optimizer whose gradients are to be clipped in float16.
+    """
+    precision, accelerator = str(trainer["precision"]), str(trainer["accelerator"])
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_gpu)
+    if on_cpu and "16" in precision:
+        raise ConfigError(
+            f"trainer.precision={precision} on a CPU takes twice the time of 32-true and rounds what the network says "
+            "by 0.2; use trainer.precision=32-true, or a GPU (trainer=gpu)"
+        )
+    if precision.startswith("16") and trainer.get("gradient_clip_val") is not None and optimizer.get("fused"):
+        raise ConfigError(
+            f"trainer.gradient_clip_val={trainer['gradient_clip_val']} and optimizer.fused=true exclude each other in "
+            f"trainer.precision={precision}: a fused optimizer takes scaled gradients; add optimizer.fused=false, or "
+            "use trainer.precision=bf16-mixed"
+        )
+
+
 def best_and_last(folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
     """Keep the checkpoint with the best validation Dice of the LV, and that of the newest epoch to go on from."""
-    best = Checkpoint(dirpath=folder, filename="best", monitor="val/dice", mode="max", enable_version_counter=False)
+    best = Checkpoint(
+        dirpath=folder,
+        filename="best",
+        monitor="val/dice",
+        mode="max",
+        save_weights_only=True,  # nobody goes on from it, and the optimizer is two thirds of a checkpoint
+        enable_version_counter=False,
+    )
     last = Checkpoint(dirpath=folder, filename="last", enable_version_counter=False)
     return best, last
 
@@ -103,7 +145,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         with whole_file(path) as temporary:
-            temporary.write_bytes(content.getvalue())
+            temporary.write_bytes(content.getbuffer())
 
 
 class EpochSeeds(Callback):
@@ -141,6 +183,22 @@ class Seconds(Callback):
         import time
 
         pl_module.log("seconds", time.perf_counter() - self._start)
+
+
+class RowBeforeCheckpoint(Callback):
+    """Writes the row of an epoch before its checkpoint.
+
+    Lightning logs an epoch after its checkpoint: a process that dies in between would go on with the next epoch and
+    leave a hole in ``metrics.csv``. This way round the epoch is run again, and its row is written over.
+    """
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write; Lightning calls the checkpoint callbacks after all others."""
+        values = {"epoch": trainer.current_epoch, **trainer.callback_metrics}
+        for record in trainer.loggers:
+            if isinstance(record, EpochRecord):
+                record.log_metrics(values)
+                record.save()
 
 
 class EpochRecord(Logger):

@@ -1,4 +1,4 @@
-"""The transforms of ``conf/transforms``: mappings of names to MONAI dictionary transforms."""
+"""The transforms of ``conf/transforms``, mappings of names to MONAI dictionary transforms, on one case or sample."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import set_track_meta
-from monai.transforms import Compose
+from monai.transforms import Compose, Randomizable
 from torch import Tensor
 
 from mpi_unet.errors import ConfigError
@@ -62,17 +62,16 @@ def prepared_case(deterministic: Compose, image: Image, label: Mask | None, case
     return prepared, torch.as_tensor(result["label"], dtype=torch.uint8)
 
 
-def augmented(random: Compose, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """One sample after the random transforms, always the same for the same seed.
+def augmented(transform: Any, image: Tensor, label: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """One sample after one random transform of MONAI, always the same for the same seed.
 
     Args:
-        random: Transforms on {"image", "label"}; an empty Compose gives the sample back.
+        transform: On {"image", "label"}.
         image: float32 (1, y, x) or (1, z, y, x).
         label: uint8, same shape.
         seed: 32-bit seed of this sample in this epoch.
     """
-    if not random.transforms:
-        return image, label
-    random.set_random_state(seed=seed)
-    result = random({"image": image, "label": label.to(torch.float32)})
+    if isinstance(transform, Randomizable):
+        transform.set_random_state(seed=seed)
+    result = transform({"image": image, "label": label.to(torch.float32)})
     return torch.as_tensor(result["image"]), torch.as_tensor(result["label"]).round().to(torch.uint8)

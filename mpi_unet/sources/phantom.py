@@ -26,7 +26,7 @@ from mpi_unet.errors import CohortError, listing
 from mpi_unet.files import read_json, write_json, write_text
 from mpi_unet.phantom.cases import Recipe, SimulatedCase, simulate_patient
 from mpi_unet.phantom.readers import split_reader
-from mpi_unet.processes import num_processes, one_thread_each
+from mpi_unet.processes import num_processes, one_thread_each, worker_ends_with_parent
 
 __all__ = ["phantom_cohort"]
 
@@ -147,7 +147,9 @@ def _made(recipe: Recipe, root: Path, missing: list[int], num_workers: int | Non
         return
     with (
         one_thread_each(),
-        ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=worker_ends_with_parent
+        ) as pool,
     ):
         futures = [pool.submit(_make_patient, recipe, root, index) for index in missing]
         try:
