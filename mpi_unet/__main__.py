@@ -10,6 +10,7 @@ from mpi_unet.errors import nearest
 DOORS = {
     "prepare": "DICOM, a PACS, NIfTI, outlines, ... in, a cohort out",
     "train": "train, cross-validate, evaluate and report",
+    "predict": "segment and measure new studies with the networks of a run",
     "evaluate": "how well do masks agree with readers, and readers with one another? plans a study, too",
     "export": "write a cohort in the form that other programs read: MONAI datalist, nnU-Net",
 }

@@ -1,0 +1,129 @@
+"""Which parts of a mask are the left ventricle: uptake of gut and liver is the trap.
+
+A *part* is a connected component. The ventricle is the part that is large and lies where ventricles of training lay;
+other parts are pieces of it (a defect may cut a wall in two) only if all together are not larger, and reach no
+farther, than an outline of training. Everything else is removed, and it is said how much. What touches the ventricle
+cannot be told from it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import ndimage
+
+from mpi_unet.cohort.domain import OutlineFacts, outline_size
+
+__all__ = ["Kept", "largest_part", "plausible_parts"]
+
+AnyMask = Bool[np.ndarray, "*axes"]
+
+TOLERANCE = 1.1
+"""Pieces may together be so many times larger, and reach so many times farther, than the outlines of training."""
+
+PLACE_SHARE = 0.5
+"""A part this share of a ventricle's reach away from where centers lay counts exp(-1/2) of its size: half a radius is
+what hearts of other patients are off; an organ beside the heart is off by a diameter."""
+
+ODD_SIZE = 1.5
+"""A ventricle so many times larger or smaller than every outline of training is remarked upon."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A mask with the parts that were kept.
+
+    Attributes:
+        mask: Same axes as what came in.
+        num_removed: Parts that were removed.
+        num_voxels_removed: Their voxels.
+        remarks: What is odd about what was kept, in words.
+    """
+
+    mask: AnyMask
+    num_removed: int
+    num_voxels_removed: int
+    remarks: tuple[str, ...] = ()
+
+
+def plausible_parts(mask: AnyMask, steps_mm: Sequence[float], known: OutlineFacts) -> Kept:
+    """Keep the ventricle of one volume (z, y, x) or of one projection (y, x).
+
+    Args:
+        mask: What the network outlined.
+        steps_mm: Spacing of its axes in mm; ones where nobody knows it, as in ``known``.
+        known: Sizes and places of the outlines of training, with as many axes as the mask.
+
+    Returns:
+        At least one part, unless the mask is empty.
+    """
+    parts, number = _parts(mask)
+    if number == 0:
+        return Kept(mask, 0, 0)
+    sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
+    centers = (np.array(ndimage.center_of_mass(mask, parts, range(1, number + 1))) + 0.5) / mask.shape
+    away_mm = np.array([_distance_mm(center, mask.shape, steps_mm, known) for center in centers])
+    weight = np.log(sizes) - 0.5 * (away_mm / (PLACE_SHARE * known.reach_mm[1])) ** 2
+    order = np.argsort(-weight, kind="stable")
+    chosen = [int(order[0])]
+    whole = parts == order[0] + 1
+    for other in map(int, order[1:]):
+        together = whole | (parts == other + 1)
+        if _fits(together, steps_mm, known):
+            chosen.append(other)
+            whole = together
+    return Kept(
+        whole,
+        number - len(chosen),
+        int(np.count_nonzero(mask) - np.count_nonzero(whole)),
+        tuple(_remarks(whole, float(away_mm[chosen[0]]), steps_mm, known)),
+    )
+
+
+def largest_part(mask: AnyMask) -> Kept:
+    """Keep the part with the most voxels, wherever it lies."""
+    parts, number = _parts(mask)
+    if number < 2:
+        return Kept(mask, 0, 0)
+    whole = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
+    return Kept(whole, number - 1, int(np.count_nonzero(mask) - np.count_nonzero(whole)))
+
+
+# --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+def _parts(mask: AnyMask) -> tuple[np.ndarray, int]:
+    """Parts that touch, also by corners: a thin wall across voxels does no more than that."""
+    parts, number = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, int))
+    return parts, int(number)
+
+
+def _distance_mm(center: np.ndarray, shape: tuple[int, ...], steps_mm: Sequence[float], known: OutlineFacts) -> float:
+    """How far a center lies from where the centers of training lay."""
+    low, high = np.array(known.center).T
+    outside = np.maximum(low - center, 0) + np.maximum(center - high, 0)
+    return float(np.linalg.norm(outside * shape * np.asarray(steps_mm)))
+
+
+def _fits(mask: AnyMask, steps_mm: Sequence[float], known: OutlineFacts) -> bool:
+    if _size(mask, steps_mm, known) > TOLERANCE * known.size[1]:
+        return False
+    index = np.argwhere(mask) * np.asarray(steps_mm)
+    return float(np.linalg.norm(index - index.mean(axis=0), axis=1).max()) <= TOLERANCE * known.reach_mm[1]
+
+
+def _size(mask: AnyMask, steps_mm: Sequence[float], known: OutlineFacts) -> float:
+    return outline_size(mask, steps_mm, is_known=known.unit in ("ml", "mm2"))
+
+
+def _remarks(mask: AnyMask, away_mm: float, steps_mm: Sequence[float], known: OutlineFacts) -> list[str]:
+    remarks = []
+    size, (low, high) = _size(mask, steps_mm, known), known.size
+    if not low / ODD_SIZE <= size <= high * ODD_SIZE:
+        remarks.append(f"its size is {size:.3g} {known.unit}, training had {low:.3g} to {high:.3g}")
+    if away_mm > known.reach_mm[1]:
+        remarks.append(f"it lies {away_mm:.0f} mm from where the ventricles of training lay")
+    return remarks

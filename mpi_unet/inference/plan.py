@@ -1,0 +1,246 @@
+"""The plan of a prediction: the studies of an input, one after the other, through the networks of a run.
+
+Studies are read ahead by one thread and measured and written by another, while the networks work; only a few are in
+memory at a time. Each study ends with a result of its own (`study`), so the same command goes on where it was stopped,
+shards run side by side and in any order, and a study that cannot be segmented stops nobody.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpi_unet import __version__
+from mpi_unet.errors import RunError, listing
+from mpi_unet.files import read_json, waiting_lock, write_json
+from mpi_unet.inference.options import Options, Shard
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from mpi_unet.inference.inputs import Input, Study
+    from mpi_unet.inference.model import TrainedModel
+    from mpi_unet.inference.runtimes import Runner
+    from mpi_unet.inference.study import Prepared, StudyResult
+
+__all__ = ["Predictions", "predict"]
+
+RECORD = "prediction.json"
+"""Says which run and options a folder of predictions belongs to; its presence makes the folder ours."""
+
+OURS = ("studies", "masks", "probabilities", "predictions.csv", "measurements.csv", "segments.csv", RECORD)
+"""What ``overwrite`` removes: nothing that somebody else put there, and not the cohort, which may have taken hours."""
+
+AHEAD = 8
+"""Studies that are read ahead, and results that wait to be written: enough to bridge a slow file, and little memory."""
+
+REMEMBERED = 20
+"""Studies that are named when they could not be segmented; the table names them all."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What became of the studies.
+
+    Attributes:
+        output: The folder.
+        table: ``predictions.csv``.
+        counts: Status to number, over all shards that have run.
+        not_segmented: Of this shard: name and reason of what was refused or failed, the first ones.
+        num_not_segmented: Of this shard.
+    """
+
+    output: Path
+    table: Path
+    counts: Mapping[str, int]
+    not_segmented: tuple[str, ...]
+    num_not_segmented: int
+
+
+def predict(
+    run: str | Path,
+    input: str | Path,
+    output: str | Path,
+    *,
+    source: Mapping[str, Any] | None = None,
+    shard: str | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    options: Options | None = None,
+) -> Predictions:
+    """Segment and measure every study of an input.
+
+    Args:
+        run: The folder that ``train`` left behind.
+        input: A cohort folder, or what ``source`` reads.
+        output: Folder of the masks, results and tables.
+        source: ``_target_`` and arguments of a source of ``conf/source`` that makes ``input`` a cohort; None for DICOM.
+        shard: ``"0/8"``: the first of eight parts of the studies; None for all of them.
+        overwrite: Throw away what an earlier prediction left in ``output``.
+        progress: Show a bar on the terminal.
+        options: How; None for the defaults.
+
+    Returns:
+        What became of the studies; whether all of them were segmented is for the caller to look at.
+
+    Raises:
+        MpiUnetError: The run, the input or the output cannot be used. A single study never raises.
+    """
+    options = options or Options()
+    part, output = Shard.of(shard), Path(output)
+    from mpi_unet.inference.inputs import open_input
+    from mpi_unet.inference.model import open_model
+    from mpi_unet.inference.runtimes import Runner
+    from mpi_unet.inference.tables import PREDICTIONS, write_tables
+
+    model = open_model(run)
+    runner = Runner(model, options.runtime, options.device)
+    _enter(output, model, options, overwrite=overwrite)
+    given = open_input(input, output, domain=model.domain.domain, source=source)
+    bad: list[str] = []
+    number_bad = 0
+    with _bar(given, part, shown=progress) as advance:
+        for result in _results(given, part, runner, output, options):
+            if result.status != "segmented":
+                number_bad += 1
+                bad += [f"{result.study_id}: {result.status}, {result.reason}"][: REMEMBERED - len(bad)]
+            advance()
+    others = [other for other in given.others if other.is_missed] if part.index == 0 else []
+    bad += [f"{other.name}: {other.status}, {other.reason}" for other in others[: REMEMBERED - len(bad)]]
+    counts = write_tables(given, output)
+    if given.error is not None:
+        raise given.error
+    return Predictions(output, output / PREDICTIONS, dict(counts), tuple(bad), number_bad + len(others))
+
+
+# --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+def _results(given: Input, part: Shard, runner: Runner, output: Path, options: Options) -> Iterator[StudyResult]:
+    """The result of each study of a shard, as they are finished."""
+    from mpi_unet.inference.study import StudyResult, finish_study, prepare_study, probabilities
+
+    wanted = (study for position, study in enumerate(given.studies()) if part.takes(position))
+    reader = ThreadPoolExecutor(1, thread_name_prefix="reading")
+    writer = ThreadPoolExecutor(1, thread_name_prefix="writing")
+    waiting: deque[Future[StudyResult]] = deque()
+    group: list[Prepared] = []
+
+    def segment() -> None:
+        for prepared, answer in zip(group, probabilities(group, runner, options), strict=True):
+            waiting.append(writer.submit(finish_study, prepared, answer, runner.model, output, options))
+        group.clear()
+
+    def prepare(study: Study) -> Prepared | StudyResult:
+        return prepare_study(study, runner.model, output, options)
+
+    try:
+        for one in _ahead(reader, prepare, wanted):
+            if isinstance(one, StudyResult):
+                yield one
+                continue
+            group.append(one)
+            if sum(member.image.shape[1] for member in group) >= options.batch_size:
+                segment()
+            while len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        if group:
+            segment()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+        writer.shutdown(cancel_futures=True)
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Any, items: Iterator[Any]) -> Iterator[Any]:
+    """What the work makes of each item, in their order, begun a few items ahead."""
+    begun: deque[Future[Any]] = deque()
+    for item in items:
+        begun.append(pool.submit(work, item))
+        if len(begun) > AHEAD:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _enter(output: Path, model: TrainedModel, options: Options, *, overwrite: bool) -> None:
+    """Begin a folder of predictions, or go on with the one that the same run and options left behind.
+
+    Raises:
+        RunError: It belongs to another run or other options, or holds something else.
+    """
+    record = {
+        "schema_version": "1.0.0",
+        "mpi_unet": __version__,
+        "run": model.name,
+        "networks": model.key,
+        "threshold": model.threshold,
+        "folds": list(model.folds),
+        "label": model.domain.label,
+        "domain": model.domain.domain,
+        "trained_on": f"{model.domain.num_cases} cases of {model.domain.num_patients} patients ({model.domain.cohort})",
+        "options": asdict(options),
+        "key": options.key(),
+    }
+    file = output / RECORD
+    with waiting_lock(output / ".lock"):
+        if file.is_file() and overwrite:
+            for name in OURS:
+                path = output / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        if file.is_file():
+            _refuse_other_record(output, read_json(file), record)
+            return
+        foreign = [
+            path.name for path in output.iterdir() if path.name != ".lock" and not path.name.startswith(".part-")
+        ]
+        if foreign:
+            raise RunError(
+                f"output={output} holds {len(foreign)} things that predict did not make "
+                f"({', '.join(sorted(foreign)[:3])}); choose another output, or empty it"
+            )
+        write_json(file, record)
+
+
+def _refuse_other_record(output: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    differing = [
+        f"{key} was {old.get(key)}, is now {new[key]}" for key in ("run", "networks") if old.get(key) != new[key]
+    ]
+    if old.get("key") != new["key"]:
+        before = old.get("options") or {}
+        free = {"batch_size", "device"}
+        differing += [
+            f"{name} was {before.get(name)}, is now {value}"
+            for name, value in new["options"].items()
+            if name not in free and before.get(name) != value
+        ]
+    if differing:
+        raise RunError(
+            f"output={output} holds predictions made otherwise:\n{listing(differing)}\nChoose another output, or throw "
+            "them away with overwrite=true"
+        )
+
+
+@contextmanager
+def _bar(given: Input, part: Shard, *, shown: bool) -> Iterator[Any]:
+    """A bar on the terminal that moves with every call; nothing where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar: Progress = Bar(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+    with bar:
+        task: TaskID = bar.add_task("studies", total=len(range(part.index, len(given), part.number)))
+        yield lambda: bar.advance(task)
