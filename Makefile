@@ -41,7 +41,7 @@ test-fast: setup ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 bench: setup ## measure speed as ratios to a baseline in the same run
-	$(BIN)/python -W ignore tests/benchmarks.py
+	cd tests && $(abspath $(BIN))/python -W ignore -m benchmarks $(BENCH)
 
 docs: setup ## redraw the figures of the documentation
 	$(BIN)/python docs/figures/phantom.py mosaic
