@@ -232,6 +232,7 @@ def _run_fold(
         return
     load_weights(segmenter, folder / "checkpoints" / "best.ckpt", trainer.strategy.root_device)
     _predict(material, fold, segmenter)
+    _predict_validation(material, fold, segmenter)
     facts: dict[str, Any] = {
         "fold": fold,
         **_best_epoch(folder / "metrics.csv"),
@@ -274,6 +275,20 @@ def _predict(material: Material, fold: int, segmenter: Segmenter) -> None:
             mask = whole >= prediction.threshold
             write_mask(run.prediction(case.case_id), mask, affine, is_distance_z=is_volume)
     write_operating(run.fold(fold) / "operating.csv", counts)
+
+
+def _predict_validation(material: Material, fold: int, segmenter: Segmenter) -> None:
+    """Write the masks of the validation cases: beside the out-of-fold mask, one more by a network that learnt others."""
+    if material.split.unit != "patient":
+        return
+    prediction, is_volume = material.config.prediction, material.cohort.domain != "projection"
+    for index, prepared in enumerate(material.cases):
+        case, frames = material.cohort.cases[index], range(material.cases.places[index].shape[0])
+        if material.split.side_of(fold, case) != "val":
+            continue
+        probability = segment_case(segmenter, prepared.image, frames, material.spatial_dims, prediction.batch_size)
+        path = material.run.validation_mask(fold, case.case_id)
+        write_mask(path, probability >= prediction.threshold, case.read_image().affine, is_distance_z=is_volume)
 
 
 def _material(config: DictConfig, run: Run, cohort: Cohort, split: Split, console: Console) -> Material:

@@ -21,7 +21,7 @@ COMMANDS = sorted(
         (match.group(1), match.group(2).strip())
         for page in PAGES
         for match in re.finditer(
-            r"python -m mpi_unet\.(\w+)((?: (?:--?[a-z-]+|[\w.+~]+=[^\s`|']+|'[\w.+~]+=[^'\n]+'))+)", page.read_text()
+            r"python -m mpi_unet\.(\w+)((?: (?:--?[a-z-]+|[\w.+~/]+=[^\s`|']+|'[\w.+~/]+=[^'\n]+'))+)", page.read_text()
         )
     }
 )
@@ -37,10 +37,21 @@ def test_links_and_pictures_lead_somewhere(page):
 COMPOSABLE = [(door, words) for door, words in COMMANDS if not re.search(r"--help|<", re.sub(r"'[^']*'", "", words))]
 
 
+def one_job(words):
+    """The overrides of a command; of a sweep, those of its first job."""
+    parsed = [OverridesParser.create().parse_override(word) for word in shlex.split(words) if word != "-m"]
+    return [
+        one.input_line
+        if not one.is_sweep_override()
+        else f"{one.get_key_element()}={getattr(one.value(), 'start', None) or next(one.sweep_string_iterator())}"
+        for one in parsed
+    ]
+
+
 @pytest.mark.parametrize(("door", "words"), COMPOSABLE)
 def test_documented_commands_compose(door, words):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(door, overrides=shlex.split(words))
+        config = compose(door, overrides=one_job(words))
     if door == "train":
         check_plain_keys(config)
     elif door == "prepare":
