@@ -130,7 +130,7 @@ def _register_sweeper() -> None:
     """Make ``hydra_plugins.mpi_unet.OptunaSweeper`` known for this process.
 
     Hydra takes plugins from the package ``hydra_plugins`` only. Ours is put there by hand: a folder of that name in the
-    wheel would be read by every other Hydra application of the environment (docs/adr/0012).
+    wheel would be read by every other Hydra application of the environment (docs/adr/0008).
     """
     from hydra.core.plugins import Plugins
 

@@ -39,7 +39,7 @@ TABLE = "trials.csv"
 class OptunaSweeper(Sweeper):
     """Runs trials until there are ``n_trials`` of them.
 
-    The arguments have the names that Hydra's own plugin for Optuna gives them (docs/adr/0012).
+    The arguments have the names that Hydra's own plugin for Optuna gives them (docs/adr/0008).
 
     Args:
         n_trials: Trials in all, finished and failed, whichever command ran them.

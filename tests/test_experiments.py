@@ -20,6 +20,7 @@ SCENARIOS = {
 RECIPES = {  # split, unit, loss, intensities
     "quickstart": ("kfold", "patient", "DiceCELoss", "ScaleIntensityRangePercentilesd"),
     "kfold_dice": ("kfold", "patient", "DiceLoss", "ScaleIntensityRangePercentilesd"),
+    "kfold_dice_cross_entropy": ("kfold", "patient", "DiceCELoss", "ScaleIntensityRangePercentilesd"),
     "kfold_cross_entropy": ("kfold", "patient", "CrossEntropy", "ScaleIntensityRangePercentilesd"),
     "holdout_dice": ("holdout", "patient", "DiceLoss", "ScaleIntensityRangePercentilesd"),
     "holdout_cross_entropy": ("holdout", "patient", "CrossEntropy", "ScaleIntensityRangePercentilesd"),

@@ -70,12 +70,18 @@ def _measured(options: Options) -> list[Row]:
 
 
 class _Ours:
-    """experiment=kfold_dice through the doors, for so many epochs as the budget holds."""
+    """experiment=kfold_dice_cross_entropy, whose loss is that of nnU-Net, for so many epochs as the budget holds."""
 
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder, self.quick, self.folds = folder, options.quick, options.folds
         self.words = [
-            *("experiment=kfold_dice", "data=cohort", "data.root=cohort", "data.reader=truth", "trainer=cpu"),
+            *(
+                "experiment=kfold_dice_cross_entropy",
+                "data=cohort",
+                "data.root=cohort",
+                "data.reader=truth",
+                "trainer=cpu",
+            ),
             *(f"split.num_folds={options.folds}", "~trainer.callbacks.early_stopping"),
         ]
 
