@@ -349,3 +349,33 @@ def center_by_the_standard(path: Path, share: float) -> np.ndarray:
 
 def test_the_marker_is_what_the_builders_say() -> None:
     assert (marked_volume(short_axis()).pixel_array == HOT).sum() == 1
+
+
+def test_masks_of_some_gates_become_objects_of_these_gates() -> None:
+    where = origin(marked_gated_volume(short_axis()))
+    wall = shells(NUM_GATES)["lv_wall"]
+    made = segmentations(where, {"lv_wall": wall[[1, 3]]}, MAKER, gates=[1, 3])
+    assert [int(one.InstanceNumber) for one in made] == [2, 4]
+    whole = segmentations(where, {"lv_wall": wall}, MAKER)
+    assert [one.SOPInstanceUID for one in made] == [whole[1].SOPInstanceUID, whole[3].SOPInstanceUID]
+
+
+def test_a_mask_of_the_sum_refers_to_the_frames_of_all_gates(tmp_path: Path) -> None:
+    where = origin(marked_gated_volume(short_axis()))
+    wall = shells(1)["lv_wall"]
+    (made,) = segmentations(where, {"lv_wall": wall}, MAKER, gates="sum")
+    (path,) = written([made], tmp_path)
+    assert not complaints(path)
+    first = made.PerFrameFunctionalGroupsSequence[0]
+    slices = np.flatnonzero(wall[0].any(axis=(1, 2)))
+    found = [int(n) for n in first.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber]
+    assert found in [[int(where.frame_numbers(gate)[z]) for gate in range(NUM_GATES)] for z in slices]
+    assert len(found) == NUM_GATES
+    assert "TemporalPositionIndex" not in first.FrameContentSequence[0]
+
+
+@pytest.mark.parametrize("gates", [[0, 0], [4], []])
+def test_gates_that_cannot_be_are_refused(gates: list[int]) -> None:
+    where = origin(marked_gated_volume(short_axis()))
+    with pytest.raises(DicomError, match=r"expected 'each', 'sum', or different numbers from 0 to 3"):
+        segmentations(where, {"lv_wall": shells(1)["lv_wall"]}, MAKER, gates=gates)

@@ -113,7 +113,7 @@ def _numbers(origin: Origin, gates: Sequence[int] | str) -> list[int | None]:
 
 
 def _checked(
-    origin: Origin, masks: Mapping[str, np.ndarray], kind: str, numbers: Sequence[int | None]
+    origin: Origin, masks: Mapping[str, np.ndarray], kind: str, numbers: Sequence[int | None] = (0,)
 ) -> dict[str, np.ndarray]:
     """The masks as (gate, z, y, x)."""
     if kind not in TYPES:
@@ -136,7 +136,7 @@ def _checked(
             volumes[name] = volume.astype(np.uint8 if kind == "BINARY" else np.float32)
     if not problems:
         filled = np.stack([_is_filled(volume, kind) for volume in volumes.values()]).any(axis=0)
-        empty = [str((numbers[position] or 0) + 1) for position in np.flatnonzero(~filled)]
+        empty = [str((numbers[position] or 0) + 1) for position in map(int, np.flatnonzero(~filled))]
         if empty:
             where = f"gate {', '.join(empty)} of {origin.image.num_gates}" if numbers[0] is not None else "the sum"
             where = where if origin.image.num_gates > 1 else "the image"

@@ -294,23 +294,22 @@ def panel_svg(inside: str, width: float, height: float, alt: str, namespace: str
     )
 
 
-def edge_word(text: str, x: float, y: float, anchor: str = "middle", turn: int = 0) -> str:
+def edge_word(text: str, x: float, y: float, anchor: str = "middle", turn: int = 0, size: float = 10.5) -> str:
     """A word on a panel, light with a dark rim so that it carries on every gray."""
     rotation = f' transform="rotate({turn} {x:g} {y:.1f})"' if turn else ""
     return (
-        f'<text x="{x:g}" y="{y:.1f}" text-anchor="{anchor}"{rotation} font-size="10.5" fill="#fff" stroke="#000" '
+        f'<text x="{x:g}" y="{y:.1f}" text-anchor="{anchor}"{rotation} font-size="{size:g}" fill="#fff" stroke="#000" '
         f'stroke-width="2.5" paint-order="stroke" font-family="sans-serif">{escape(text)}</text>'
     )
 
 
-def scale_bar(field_mm: float, height: float) -> str:
+def scale_bar(field_mm: float, height: float, size: float = 10.5) -> str:
     """A bar in the lower left corner of a panel that shows ``field_mm`` across, with its length."""
     bar_mm = max((bar for bar in SCALE_BARS_MM if bar < 0.35 * field_mm), default=SCALE_BARS_MM[0])
     length = bar_mm / field_mm * WIDTH
     line = f'<path d="M5 {height - 5:.1f}h{length:.1f}"'
-    return (
-        f'{line} stroke="#000" stroke-width="5"/>{line} stroke="#fff" stroke-width="3"/>'
-        + edge_word(f"{bar_mm} mm", 5.0, height - 10, anchor="start")
+    return f'{line} stroke="#000" stroke-width="5"/>{line} stroke="#fff" stroke-width="3"/>' + edge_word(
+        f"{bar_mm} mm", 5.0, height - 10, anchor="start", size=size
     )
 
 

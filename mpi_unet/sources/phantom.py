@@ -212,7 +212,7 @@ def _finish(root: Path, recipe: Recipe, num_patients: int) -> None:
     write_text(root / "truth.csv", truth.getvalue())
     counts = "Poisson counts per pixel" if recipe.domain == "projection" else "reconstructed counts, filtered"
     metadata = {
-        "name": f"phantom_{recipe.domain}",
+        "name": f"phantom_{recipe.domain}_seed{recipe.seed}",
         "domain": recipe.domain,
         "label": recipe.label,
         "readers": list(recipe.readers),

@@ -35,6 +35,11 @@ ONE_PER = ("acquisition", "time", "image")
 Key = TypeVar("Key", bound=Hashable)
 
 
+NOTHING_ELSE = ", and there are none of this acquisition"
+"""Ends the reason of an image of another domain whose acquisition of that patient gives no case at all; one that nobody
+can name as rest or stress may be any."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An image that may become a case.
@@ -189,11 +194,14 @@ def one_domain(candidates: Sequence[Candidate], domain: str | None) -> tuple[lis
         )
     chosen = domain or next(iter(counts), "")
     kept = [candidate for candidate in candidates if candidate.seen.domain == chosen]
-    left = [
-        Decision(candidate.file, f"{_in_words(candidate.seen.domain)}; the cohort holds {_in_words(chosen)}")
-        for candidate in candidates
-        if candidate.seen.domain != chosen
-    ]
+    has_one = {(one.patient, acquisition) for one in kept for acquisition in (one.seen.acquisition, "")}
+    has_one |= {(one.patient, None) for one in kept if not one.seen.acquisition}
+    left = []
+    for candidate in candidates:
+        if candidate.seen.domain != chosen:
+            reason = f"{_in_words(candidate.seen.domain)}; the cohort holds {_in_words(chosen)}"
+            same = {(candidate.patient, candidate.seen.acquisition), (candidate.patient, None)}
+            left.append(Decision(candidate.file, reason if same & has_one else reason + NOTHING_ELSE))
     return kept, left
 
 

@@ -31,7 +31,18 @@ GIVE_UP_AFTER = 3
 TOLD_FROM = 3
 """A description is shown on the terminal when so many studies share it; rarer ones may say something of a person."""
 
-COLUMNS = ("study", "study_uid", "date", "study_description", "series_uid", "sop_uid", "kind", "frames", "state")
+COLUMNS = (
+    "study",
+    "study_uid",
+    "date",
+    "study_description",
+    "series_uid",
+    "sop_uid",
+    "kind",
+    "frames",
+    "state",
+    "problem",
+)
 
 
 def pacs_cohort(
@@ -315,6 +326,7 @@ def _write_table(path: Path, plans: Sequence[_Plan]) -> None:
             "study_uid": plan.study.uid,
             "date": plan.study.date,
             "study_description": plan.study.description,
+            "problem": plan.problem,
         }
         for found in plan.chosen.values():
             state = "missing" if found.uid in plan.missing else "chosen"
