@@ -15,14 +15,17 @@ from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from mpi_unet.cohort.case import Case
+from mpi_unet.cohort.domain import describe, read_domain, write_domain
 from mpi_unet.cohort.nifti import read_mask
+from mpi_unet.cohort.outlines import ChosenFrames, Outlines
 from mpi_unet.cohort.splits import Split
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.config import plain
 from mpi_unet.errors import RunError, listing
 from mpi_unet.evaluation.baselines import BASELINES, all_background, all_foreground, largest_component, mean_shape
 from mpi_unet.evaluation.metrics import AGGREGATION
-from mpi_unet.evaluation.operating import OperatingCounts, at_threshold, read_operating
+from mpi_unet.evaluation.operating import mean_rates, read_operating
+from mpi_unet.evaluation.quality import write_quality
 from mpi_unet.evaluation.scores import case_scores
 from mpi_unet.evaluation.table import (
     ScoreRow,
@@ -38,6 +41,7 @@ from mpi_unet.reader_study.options import Network, StudyOptions, choose_readers
 from mpi_unet.reader_study.study import newest_change, reader_study
 from mpi_unet.report.page import write_report
 from mpi_unet.run import Run, now
+from mpi_unet.run_quality import quality_of_run
 from mpi_unet.shapes import Mask, SpacingMm
 
 SCHEMA_VERSION = "1.0.0"
@@ -84,9 +88,9 @@ def assess(run: Run, cohort: Cohort, agreement: StudyOptions | None = None) -> N
     held_out = _held_out(run, split, cohort)
     _refuse_missing_predictions(run, held_out)
     scorer = _Scorer(cohort, reader, split.unit, _tolerance_mm(config, cohort))
-    rows, baseline_rows = [], []
+    drawn, rows, baseline_rows = Outlines.of(cohort, reader), [], []
     for fold, members in _by_fold(held_out).items():
-        shape = mean_shape(*_training_masks(cohort, split, fold, reader))
+        shape = mean_shape(*_training_masks(cohort, split, fold, drawn))
         for case, frames in members:
             target = case.read_mask(reader)
             rows += scorer.rows(case, fold, read_mask(run.prediction(case.case_id)), target, frames)
@@ -109,6 +113,10 @@ def assess(run: Run, cohort: Cohort, agreement: StudyOptions | None = None) -> N
     if split.unit == "patient":
         kept = run.kept_probabilities(case.case_id for case in cases)
         summary["calibration"] = calibration_part(cases, [reader], kept)
+        if not run.domain.is_file():  # of a run older than that file
+            write_domain(run.domain, describe(cohort, reader))
+        outlines = read_domain(run.domain).outlines
+        write_quality(run.quality, quality_of_run(run, cohort, cases, reader, outlines))
     write_json(run.summary, summary)
     run.agreement.unlink(missing_ok=True)  # it would speak of other scores
     if agreement is not None and split.unit == "patient":
@@ -267,11 +275,11 @@ def _as_published(facts: Mapping[int, Mapping[str, Any]]) -> dict[str, float] | 
 
 
 def _operating(run: Run, folds: Sequence[int], threshold: float) -> dict[str, Any]:
-    counts: dict[str, OperatingCounts] = {}
+    counts: dict[str, np.ndarray] = {}
     for fold in folds:
-        for patient, of_fold in read_operating(run.fold(fold) / "operating.csv").items():
-            counts[patient] = counts[patient] + of_fold if patient in counts else of_fold
-    at = at_threshold(list(counts.values()), threshold)
+        for patient, of_fold in read_operating(run.fold(fold) / "operating.csv"):
+            counts[patient] = counts.get(patient, 0) + of_fold.at(threshold)
+    at = mean_rates(counts.values())
     return {
         "threshold": threshold,
         "how": "set before training, before any held-out patient was looked at",
@@ -303,17 +311,18 @@ def _by_fold(held_out: Sequence[tuple[int, Case, list[int]]]) -> dict[int, list[
     return folds
 
 
-def _training_masks(cohort: Cohort, split: Split, fold: int, reader: str) -> tuple[list[Mask], list[str]]:
+def _training_masks(cohort: Cohort, split: Split, fold: int, outlines: Outlines) -> tuple[ChosenFrames, list[str]]:
     """Outlines of the training part of a fold; of its training frames only, where images were divided."""
-    masks, patients = [], []
-    for case in cohort.cases:
-        sides = [split.side_of(fold, case, frame) for frame in range(case.num_frames())]
-        if "train" in sides:
-            mask = case.read_mask(reader)
-            mask[[side != "train" for side in sides]] = False
-            masks.append(mask)
-            patients.append(case.patient_id)
-    return masks, patients
+    members: list[tuple[int, Sequence[int]]] = []
+    for index, case in enumerate(cohort.cases):
+        every = range(outlines.shapes[index][0])
+        if split.unit == "patient":
+            frames: Sequence[int] = every if split.side_of(fold, case) == "train" else ()
+        else:
+            frames = [frame for frame in every if split.side_of(fold, case, frame) == "train"]
+        if frames:
+            members.append((index, frames))
+    return ChosenFrames(outlines, members), [cohort.cases[index].patient_id for index, _ in members]
 
 
 def _refuse_missing_predictions(run: Run, held_out: Sequence[tuple[int, Case, list[int]]]) -> None:

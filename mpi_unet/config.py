@@ -23,6 +23,7 @@ MISSING_REMEDIES = {
     "data.root": "add data.root=/path/to/data, or data=phantom to use the built-in cohort",
     "data.reader": "add data.reader=<name of a label_<name> column of cases.csv>",
     "run": "add run=<a run folder that train left behind>",
+    "input": "add input=<a cohort, or a folder of DICOM files>",
     "output": "add output=<folder to make>",
     "format": "add format=datalist or format=nnunet",
 }

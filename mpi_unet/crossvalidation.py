@@ -278,7 +278,7 @@ def _predict(material: Material, fold: int, segmenter: Segmenter) -> None:
 
 
 def _predict_validation(material: Material, fold: int, segmenter: Segmenter) -> None:
-    """Write the masks of the validation cases: beside the out-of-fold mask, one more by a network that learnt others."""
+    """Write the masks of the validation cases: one more of each by a network that learnt from other patients."""
     if material.split.unit != "patient":
         return
     prediction, is_volume = material.config.prediction, material.cohort.domain != "projection"

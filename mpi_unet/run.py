@@ -94,6 +94,11 @@ class Run:
         return self.folder / "agreement.json"
 
     @property
+    def quality(self) -> Path:
+        """What predict judges new masks by, made from the out-of-fold ones."""
+        return self.folder / "quality.json"
+
+    @property
     def report(self) -> Path:
         """The page to look at."""
         return self.folder / "report.html"
@@ -114,6 +119,10 @@ class Run:
     def fold(self, fold: int) -> Path:
         """Folder of one fold."""
         return self.folder / f"fold_{fold}"
+
+    def validation_mask(self, fold: int, case_id: str) -> Path:
+        """Mask of a case that chose the epoch of a fold, by the network of that fold."""
+        return self.fold(fold) / "validation" / f"{case_id}.nii.gz"
 
     def is_fold_done(self, fold: int) -> bool:
         """Whether a fold was trained and its held-out patients were segmented."""

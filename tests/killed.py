@@ -10,8 +10,6 @@ The doors are forked from a process that has imported everything, so that the mo
 from __future__ import annotations
 
 import argparse
-import gzip
-import hashlib
 import importlib
 import json
 import os
@@ -26,12 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from made import content, differences, is_left_over
+
 HERE = Path(__file__).resolve().parent
 
-DATES = {"created", "started", "finished", "seconds", "command", "cohort_folder", "device"}
-"""Keys and columns that tell when and where, not what."""
-LEFT_OVER = (".part-", ".previous.part", ".lock", ".old-")
-"""Names of temporary neighbors and locks, which no door reads as a result."""
+STACKED = 1e-4
+"""A fold that is left over when the others of its stack are done goes on alone: another product, another rounding."""
+
 MUTATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 
 
@@ -44,12 +43,15 @@ class Command:
         inputs: Links or copies of what the command reads, by name, and the finished folders they come from.
         output: What it makes, below its folder.
         marks: Files that say that a piece of the work is done: once there, they may not be written again.
+        tolerance: By how much weights and numbers may differ, as a share of the largest value of a tensor or of the
+            number; masks, texts and whole numbers are always equal.
     """
 
     words: tuple[str, ...]
     output: str
     inputs: dict[str, Path] = field(default_factory=dict)
     marks: tuple[str, ...] = ()
+    tolerance: float = 0.0
 
     def laid_out(self, folder: Path) -> Path:
         """A fresh folder with the inputs."""
@@ -99,6 +101,7 @@ def commands(cohort: Path, run: Path) -> dict[str, Command]:
             output="runs/train",
             inputs={"cohort": cohort},
             marks=("runs/train/fold_*/fold.json", "runs/train/splits.json"),
+            tolerance=STACKED,
         ),
         "readers": Command(
             ("evaluate", "cohort=cohort", "readers=only", "output=made", "bootstrap.draws=1000", "num_workers=1"),
@@ -186,69 +189,6 @@ def _be_a_door(words: Sequence[str], folder: Path, log: Path, tally: Path, at_op
         os._exit(status)
 
 
-# --- What is compared -------------------------------------------------------------------------------------------------
-
-
-def content(output: Path) -> dict[str, Any]:
-    """Everything that a command made, file by file, without dates."""
-    made = {}
-    for path in sorted(output.rglob("*")):
-        name = path.relative_to(output).as_posix()
-        if path.is_file() and not is_left_over(name):
-            made[name] = _content(path)
-    return made
-
-
-def is_left_over(name: str) -> bool:
-    """Whether a file is a temporary neighbor or a lock."""
-    return any(part.startswith(LEFT_OVER) for part in name.split("/"))
-
-
-def _content(path: Path) -> Any:
-    if path.name == "log.txt" or path.suffix == ".html":
-        return "there"  # libraries' warnings with dates; a page drawn from the numbers that are compared
-    if path.suffix == ".json":
-        return _without_dates(json.loads(path.read_text(encoding="utf-8")))
-    if path.suffix == ".csv":
-        header, *rows = (line.split(",") for line in path.read_text(encoding="utf-8").splitlines())
-        kept = [index for index, column in enumerate(header) if column not in DATES]
-        return [[row[index] for index in kept] for row in (header, *rows)]
-    if path.suffix == ".ckpt":
-        import torch
-
-        weights = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
-        return {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in weights.items()}
-    data = path.read_bytes()
-    return hashlib.sha256(gzip.decompress(data) if path.suffix == ".gz" else data).hexdigest()
-
-
-def _without_dates(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _without_dates(value) for key, value in node.items() if key not in DATES}
-    return [_without_dates(value) for value in node] if isinstance(node, list) else node
-
-
-def differences(wanted: dict[str, Any], got: dict[str, Any]) -> list[str]:
-    """Where two contents differ, in words."""
-    told = [f"{name} is missing" for name in wanted if name not in got]
-    told += [f"{name} is too much" for name in got if name not in wanted]
-    return told + [
-        f"{name} differs: {_first_difference(wanted[name], got[name])}"
-        for name in wanted
-        if name in got and wanted[name] != got[name]
-    ]
-
-
-def _first_difference(one: Any, other: Any) -> str:
-    if isinstance(one, dict) and isinstance(other, dict):
-        key = next(key for key in [*one, *other] if one.get(key, ...) != other.get(key, ...))
-        return f"{key}: {_first_difference(one.get(key), other.get(key))}"
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        index = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        return f"[{index}]: {_first_difference(one[index], other[index])}"
-    return f"{str(one)[:200]} became {str(other)[:200]}"
-
-
 # --- Trials -----------------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +208,7 @@ def trial(
     if life.status != 0:
         problems.append(f"status {life.status} when given again: {life.said[-1500:]}")
     else:
-        problems += differences(wanted, content(folder / command.output))
+        problems += differences(wanted, content(folder / command.output), command.tolerance)
         again = [path for path, when in marks.items() if path.is_file() and path.stat().st_mtime_ns != when]
         problems += [f"{path.relative_to(folder)} was done and is made twice" for path in again]
     left = sorted(
@@ -292,6 +232,16 @@ def drawn(rng: random.Random, number: int, whole: Life) -> list[dict[str, float]
             moments.append({"at_second": share * whole.seconds})
     rng.shuffle(moments)
     return moments
+
+
+def spread(moments: int, names: Sequence[str]) -> dict[str, int]:
+    """How many of so many moments each door gets: pairs, for a trial has two, the first doors one pair more.
+
+    >>> spread(20, ["prepare", "train", "evaluate"])
+    {'prepare': 8, 'train': 6, 'evaluate': 6}
+    """
+    each, more = divmod(moments // 2, len(names))
+    return {name: 2 * (each + (position < more)) for position, name in enumerate(names)}
 
 
 def examine(name: str, command: Command, folder: Path, moments: Callable[[Life], list[Any]]) -> dict[str, Any]:
@@ -326,6 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("doors", nargs="*", help="prepare train evaluate predict stacked readers; all by default")
     parser.add_argument("--moments", type=int, default=20, help="of each door")
+    parser.add_argument("--in-all", type=int, help="moments of all doors together, instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every-operation", action="store_true", help="die before each single file operation in turn")
     parser.add_argument("--folder", type=Path, help="where failed trials are kept; default: a temporary folder")
@@ -356,15 +307,17 @@ def main() -> None:
     rng = random.Random(options.seed)
     report = {}
     known = commands(cohort, folder / "first" / first.output)
-    for name in options.doors or known:
+    names = options.doors or list(known)
+    number = spread(options.in_all, names) if options.in_all else dict.fromkeys(names, options.moments)
+    for name in names:
         report[name] = examine(
             name,
             known[name],
             folder / name,
-            lambda whole: (
-                [{"at_operation": number} for number in range(1, whole.operations + 1)]
+            lambda whole, name=name: (
+                [{"at_operation": operation} for operation in range(1, whole.operations + 1)]
                 if options.every_operation
-                else drawn(rng, options.moments, whole)
+                else drawn(rng, number[name], whole)
             ),
         )
     failed = any(one["problems"] for one in report.values())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from polar_builders import CAVITY_MM, flat_map, shell, shell_axes
 
+from mpi_unet.cardiac.axis import CAP_SHARE
 from mpi_unet.cardiac.disc import disc_picture
 from mpi_unet.cardiac.polar_map import change_map, gated_polar_maps, normalized, polar_map
 from mpi_unet.cardiac.segments import segment_means, segment_numbers
@@ -26,6 +27,10 @@ def test_even_uptake_gives_an_even_map_however_the_heart_lies(direction, flip):
     np.testing.assert_allclose(polar.values[np.isfinite(polar.values)], 1.0, atol=1e-6)
 
 
+RING_MM = (1 - CAP_SHARE) * 66.0 / 3
+"""Height of each ring of segments in a cavity of 66 mm."""
+
+
 def test_area_is_that_of_the_middle_of_the_wall():
     axes = shell_axes()
     _, wall, affine = shell(axes, spacing_mm=2.0)
@@ -40,13 +45,13 @@ def test_area_is_that_of_the_middle_of_the_wall():
 @pytest.mark.parametrize(
     ("segment", "angle_deg", "half_deg", "low_mm", "high_mm"),
     [
-        (1, 0, 30, 0, 22),
-        (3, 240, 30, 0, 22),
-        (8, 300, 30, 22, 44),
-        (11, 120, 30, 22, 44),
-        (14, 270, 45, 44, 66),
-        (16, 90, 45, 44, 66),
-        (17, 0, 181, 62, 80),  # rays of the cap cross the wall aslant, from below its plane,
+        (1, 0, 30, 0, RING_MM),
+        (3, 240, 30, 0, RING_MM),
+        (8, 300, 30, RING_MM, 2 * RING_MM),
+        (11, 120, 30, RING_MM, 2 * RING_MM),
+        (14, 270, 45, 2 * RING_MM, 66),
+        (16, 90, 45, 2 * RING_MM, 66),
+        (17, 0, 181, 58, 80),  # rays of the cap cross the wall aslant, from below its plane,
     ],
 )
 @pytest.mark.parametrize("flip", [(1, 1, 1), (1, -1, -1)])
@@ -67,7 +72,7 @@ def test_a_planted_defect_appears_in_its_own_segment_only(segment, angle_deg, ha
 def test_extent_and_place_of_a_planted_defect():
     axes = shell_axes()
     image, wall, affine = shell(
-        axes, lambda angle, height: np.where(within(angle, 90, 45) & (height < 44), 0.1, 1.0), spacing_mm=2.0
+        axes, lambda angle, height: np.where(within(angle, 90, 45) & (height < 2 * RING_MM), 0.1, 1.0), spacing_mm=2.0
     )
     polar = normalized(polar_map(image, wall, affine, axes, statistic="mean"))
     low = polar.values < 55

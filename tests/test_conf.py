@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from doors import open_door
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from mpi_unet.config import PLAIN_KEYS, check_plain_keys, check_targets, config_dir, targets
+from mpi_unet.config import PLAIN_KEYS, check_plain_keys, check_targets, config_dir, plain, targets
+from mpi_unet.errors import ConfigError
+from mpi_unet.inference.options import Options
+from mpi_unet.predict import checked_options
 
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}"
@@ -109,3 +113,44 @@ def test_units_stand_in_the_names_of_lengths():
 def test_lists_stay_lists():
     assert isinstance(composed("data.exclude=[P1,P2]").data.exclude, ListConfig)
     assert OmegaConf.to_container(composed("data.exclude=[P1,P2]").data.exclude) == ["P1", "P2"]
+
+
+def predict_config(*words: str) -> DictConfig:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("predict", overrides=["run=nowhere", "input=there", "output=here", *words])
+
+
+def keys_of(node: DictConfig, prefix: str = "") -> list[str]:
+    """Every key, whatever section it stands in."""
+    found = []
+    for name in node:
+        child = node._get_node(name)
+        inside = isinstance(child, DictConfig) and len(child)
+        found += keys_of(child, f"{prefix}{name}.") if inside else [f"{prefix}{name}"]
+    return found
+
+
+def test_predict_composes_and_its_defaults_are_options():
+    config = predict_config()
+    check_targets(config)
+    assert checked_options(plain(config)) == Options()
+
+
+@pytest.mark.parametrize("key", keys_of(predict_config()))
+def test_every_key_of_predict_is_checked(key, tmp_path, monkeypatch, capfd):
+    words = ["run=nowhere", "input=there", "output=here"]
+    assert open_door("predict", *words, f"{key}={{wrong: 1}}", folder=tmp_path, monkeypatch=monkeypatch) == 2
+    said = capfd.readouterr().err
+    assert "ConfigError" in said
+    assert key in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("section", ["test_time", "postprocessing"])
+def test_a_section_of_predict_that_is_no_section_is_refused(section):
+    config = plain(predict_config()) | {section: 3}
+    with pytest.raises(ConfigError, match=rf"{section} is 3, expected {section}\.\w+=\.\.\."):
+        checked_options(config)
+    with pytest.raises(ConfigError, match=rf"{section}\.nothing: there is no such key"):
+        checked_options(config | {section: {"nothing": 1}})

@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mpi_unet.__main__ import DOORS
-from mpi_unet.config import check_plain_keys, check_targets, config_dir, options
+from mpi_unet.config import check_plain_keys, check_targets, config_dir, options, plain
+from mpi_unet.predict import checked_options
 from mpi_unet.reader_study.request import check_request
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -58,6 +59,9 @@ def test_documented_commands_compose(door, words):
         check_targets(config)
     elif door == "evaluate":
         check_request(config)
+    elif door == "predict":
+        check_targets(config)
+        checked_options(plain(config) | {"input": "there"})  # serve= needs none
 
 
 QUOTED = sorted(

@@ -86,6 +86,12 @@ def test_images_of_training_do_not_differ_from_training(tiny_cohort, known):
         assert found(known, case.read_image().array) == []
 
 
+@pytest.mark.parametrize(("largest", "is_told"), [(32767, False), (32000, True)])
+def test_the_sum_of_an_image_that_was_scaled_to_all_of_its_pixels_says_nothing(known, image, largest, is_told):
+    scaled = np.round(image / image.max() * largest).astype(np.float32)
+    assert bool(found(known, scaled)) == is_told
+
+
 def test_each_difference_is_said_with_both_values(known, image):
     assert found(known, image, domain="projection") == [
         "it is a set of projections, the network learnt short-axis slices"

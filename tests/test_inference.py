@@ -13,8 +13,9 @@ from mpi_unet.cohort.domain import OutlineFacts, describe
 from mpi_unet.cohort.nifti import write_image, write_mask
 from mpi_unet.cohort.table import Cohort, write_cohort_table
 from mpi_unet.errors import ConfigError
-from mpi_unet.inference.components import largest_part, plausible_parts
-from mpi_unet.inference.measures import measure, measure_cycle
+from mpi_unet.evaluation.components import largest_part, plausible_parts
+from mpi_unet.inference.cycle import GateFacts, measure_cycle
+from mpi_unet.inference.measures import measure
 from mpi_unet.inference.options import Options, Shard
 from mpi_unet.inference.test_time import averaged, scaled, shifted
 
@@ -276,11 +277,16 @@ def test_what_cannot_be_measured_is_said():
     assert closed.volume_ml > 0
 
 
+def cycle_of(*cavities):
+    return measure_cycle({number: GateFacts(cavity) for number, cavity in enumerate(cavities, start=1)})
+
+
 def test_the_cycle_needs_every_gate_and_eight_of_them():
     gates = [80 + 40 * np.cos(2 * np.pi * gate / 8) for gate in range(8)]
-    whole = measure_cycle(gates)
+    whole = cycle_of(*gates)
     assert whole.ejection_fraction_pct == pytest.approx(200 / 3)
     assert (whole.end_diastolic_ml, whole.end_systolic_ml) == (pytest.approx(120), pytest.approx(40))
-    assert measure_cycle([*gates[:-1], None]).why_not == "the cavity of 1 of 8 gates could not be measured"
-    assert "8" in measure_cycle(gates[:4]).why_not
-    assert "gate 1: is 0 ml" in measure_cycle([0.0] * 8).why_not
+    assert (whole.end_diastolic_gate, whole.end_systolic_gate) == (1, 5)
+    assert cycle_of(*gates[:-1], None).why_not == "the cavity of 1 of 8 gates could not be measured"
+    assert "8" in cycle_of(*gates[:4]).why_not
+    assert "gate 1: is 0 ml" in cycle_of(*[0.0] * 8).why_not

@@ -8,31 +8,38 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks.measure import with_children
 from doors import CHECKOUT, TINY, open_door, start_door
-from killed import MUTATIONS, content, differences, is_left_over
+from killed import MUTATIONS, spread
+from made import content, differences, is_left_over
 
 from mpi_unet.errors import AgreementError
 from mpi_unet.files import PART, is_part
 from mpi_unet.reader_study.masks import _refuse_foreign
 
-DOORS = ("prepare", "train", "evaluate", "predict", "readers")
 MOMENTS = 20
+"""In all; ``python tests/killed.py`` takes so many of each door."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", DOORS)
-def test_killed_at_twenty_random_moments_and_given_again_ends_with_the_same_result(door, tmp_path):
-    words = [sys.executable, "-W", "ignore", "tests/killed.py", door, "--moments", str(MOMENTS), "--seed", "1"]
+def test_killed_at_twenty_random_moments_and_given_again_ends_with_the_same_result(tmp_path):
+    words = [sys.executable, "-W", "ignore", "tests/killed.py", "--in-all", str(MOMENTS), "--seed", "1"]
     done = subprocess.run(
-        [*words, "--folder", str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True, timeout=590
+        [*words, "--folder", str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode in (0, 1), done.stderr[-3000:]
-    report = json.loads(done.stdout)[door]
-    assert report["problems"] == []
-    assert report["kills"] >= MOMENTS // 2, "moments that fall behind the end of a command that goes on kill nothing"
-    assert all(is_left_over(name) for name in report["left_over"])
+    doors = {name: one for name, one in json.loads(done.stdout).items() if isinstance(one, dict)}
+    assert set(doors) == {"prepare", "train", "evaluate", "predict", "stacked", "readers"}
+    assert [problem for one in doors.values() for problem in one["problems"]] == []
+    kills = sum(one["kills"] for one in doors.values())
+    assert kills >= MOMENTS // 2, "moments behind the end of a command that goes on kill nothing"
+    assert all(is_left_over(name) for one in doors.values() for name in one["left_over"])
+
+
+def test_moments_are_spread_in_pairs():
+    assert spread(20, "abcdef") == {"a": 4, "b": 4, "c": 4, "d": 4, "e": 2, "f": 2}
 
 
 # --- what the harness would notice ---
@@ -56,6 +63,28 @@ def test_lost_extra_and_changed_files_are_noticed_but_not_dates(tmp_path):
         "scores.csv differs: [['case', 'value'], ['P1', '0.5']] became "
         "[['case', 'value'], ['P1', '0.5'], ['P1', '0.5']]",
     ]
+
+
+def test_a_tolerance_counts_for_weights_and_fractions_only(tmp_path):
+    weights = {"network.0": np.array([1.0, -4.0], np.float32), "seen": np.array([7])}
+    before = {"last.ckpt": weights, "metrics.csv": [["0", "0.5", "P1"]], "P1.nii.gz": "ab", "fold.json": {"epochs": 3}}
+
+    def changed(**files):
+        return {**before, **{name.replace("_", "."): value for name, value in files.items()}}
+
+    close = changed(last_ckpt=weights | {"network.0": np.array([1.0003, -4.0], np.float32)})
+    assert differences(before, close, 1e-4) == []
+    assert differences(before, close) == ["last.ckpt differs: network.0: [ 1. -4.] became [ 1.0003 -4.    ]"]
+    assert differences(before, changed(metrics_csv=[["0", "0.50001", "P1"]]), 1e-4) == []
+    for far in (
+        changed(last_ckpt=weights | {"network.0": np.array([1.001, -4.0], np.float32)}),
+        changed(last_ckpt=weights | {"seen": np.array([8])}),
+        changed(metrics_csv=[["0", "0.501", "P1"]]),
+        changed(metrics_csv=[["0", "0.5", "P2"]]),
+        changed(**{"P1.nii.gz": "ac"}),
+        changed(fold_json={"epochs": 4}),
+    ):
+        assert len(differences(before, far, 1e-4)) == 1
 
 
 def test_file_operations_of_python_are_seen(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -219,7 +220,7 @@ def test_counts_survive_the_disk(tmp_path):
     assert lines[0] == ["patient_id", "threshold", "tp", "fp", "fn", "tn"]
     assert [line[1] for line in lines[1:8]] == ["0.0", "0.005", "0.01", "0.015", "0.02", "0.025", "0.03"]
     assert len(lines) == 1 + 3 * NUM_THRESHOLDS
-    again = read_operating(tmp_path / "operating.csv")
+    again = dict(read_operating(tmp_path / "operating.csv"))
     assert list(again) == sorted(counts)
     for patient, of_patient in again.items():
         np.testing.assert_array_equal(of_patient.counts, counts[patient].counts)
@@ -241,20 +242,43 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
     path = tmp_path / "operating.csv"
     write_operating(path, dict(zip(("P1", "P2"), patients(2), strict=True)))
     path.write_text("\n".join(damage(path.read_text().splitlines())) + "\n")
-    with pytest.raises(RunError, match=r"operating\.csv: \d+ rows of \d patients, expected 201 rows"):
-        read_operating(path)
+    with pytest.raises(RunError, match=r"operating\.csv: \d+ rows of patient .*, expected 201 rows.*remove the file"):
+        dict(read_operating(path))
 
 
 def test_a_missing_file_or_column_is_named(tmp_path):
     path = tmp_path / "operating.csv"
     with pytest.raises(RunError, match=r"operating\.csv is missing"):
-        read_operating(path)
+        dict(read_operating(path))
     path.write_text("patient_id,threshold\n")
     with pytest.raises(RunError, match="columns are patient_id, threshold, expected patient_id, threshold, tp"):
-        read_operating(path)
+        dict(read_operating(path))
     path.write_text("")
     with pytest.raises(RunError, match="columns are missing"):
-        read_operating(path)
+        dict(read_operating(path))
+
+
+def test_a_patient_in_two_places_is_refused(tmp_path):
+    path = tmp_path / "operating.csv"
+    write_operating(path, dict(zip(("P1", "P2"), patients(2), strict=True)))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, *lines[1:202]]) + "\n")
+    with pytest.raises(RunError, match=r"201 rows of patient P1 once more, expected 201 rows"):
+        dict(read_operating(path))
+
+
+def test_counts_of_many_patients_are_not_in_memory_together(tmp_path):
+    def peak(number: int) -> int:
+        path = tmp_path / f"{number}.csv"
+        write_operating(path, {f"P{patient:04d}": one for patient, one in enumerate(patients(2) * (number // 2))})
+        tracemalloc.start()
+        at_threshold((counts for _, counts in read_operating(path)), 0.5)
+        best_threshold(counts for _, counts in read_operating(path))
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak(200) - peak(20) < 180 * 600, "all thresholds of a patient are 6.4 kB"
 
 
 # --- Guards ---

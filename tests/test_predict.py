@@ -23,8 +23,9 @@ from mpi_unet.inference import predict
 from mpi_unet.inference.inputs import open_input
 from mpi_unet.inference.model import open_model
 from mpi_unet.inference.options import Options
+from mpi_unet.inference.results import result_file
 from mpi_unet.inference.runtimes import Runner
-from mpi_unet.inference.study import predict_study, result_file
+from mpi_unet.inference.study import predict_study
 
 QUICK = Options(measurements="volume", component="none")
 
@@ -72,7 +73,7 @@ def everything(output):
 def test_every_study_gets_a_mask_a_row_and_a_volume_and_the_table_is_the_last_line(folder, monkeypatch, capfd):
     assert door(folder, monkeypatch) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines == ["5 segmented", "out/predictions.csv"]
+    assert lines == ["5 segmented", "worklist: out/index.html", "out/predictions.csv"]
     output, cohort = folder / "out", Cohort.open(folder / "new")
     rows = table(output / "predictions.csv")
     assert [row["study_id"] for row in rows] == [case.case_id for case in cohort.cases]
@@ -305,7 +306,7 @@ def test_a_full_disk_is_an_error_of_the_command_and_not_of_the_studies(folder, m
     def full(*_, **__):
         raise RunError("out cannot be written: No space left on device")
 
-    monkeypatch.setattr("mpi_unet.inference.study.write_mask", full)
+    monkeypatch.setattr("mpi_unet.inference.finishing.write_mask", full)
     with pytest.raises(RunError, match="No space left"):
         predict(folder / "runs/train", folder / "new", folder / "out", options=QUICK)
     assert not list((folder / "out/studies").glob("*.json")) if (folder / "out/studies").exists() else True
@@ -476,7 +477,8 @@ def test_one_study_is_a_unit_of_work_on_its_own(folder):
 
 def test_memory_stays_flat_while_studies_go_through(little_run, tmp_path):
     """Images in memory at once are counted, not bytes: the allocator of torch hides those."""
-    from mpi_unet.inference import plan, study
+    from mpi_unet.inference import plan, study, workers
+    from mpi_unet.inference.finishing import ReadStudy
 
     (tmp_path / "runs").symlink_to(little_run / "runs")
     write_tiny_cohort(tmp_path / "new", 60, seed=1)
@@ -484,19 +486,19 @@ def test_memory_stays_flat_while_studies_go_through(little_run, tmp_path):
     import gc
 
     most = 0
-    finish = study.finish_study
+    finish = workers.finish_study
 
     def counting(*arguments):
         nonlocal most
-        most = max(most, sum(type(one) is study.Prepared for one in gc.get_objects()))
+        most = max(most, sum(isinstance(one, study.Prepared | ReadStudy) for one in gc.get_objects()))
         return finish(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "finish_study", counting)
+        patch.setattr(workers, "finish_study", counting)
         predict(
             tmp_path / "runs/train",
             tmp_path / "new",
             tmp_path / "out",
             options=Options(measurements="volume", component="none", batch_size=16),
         )
-    assert 0 < most <= 3 * plan.AHEAD + 4 < 60
+    assert 0 < most <= 2 * (2 * plan.AHEAD + workers.BACKLOG + 4) < 60

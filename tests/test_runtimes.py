@@ -45,7 +45,10 @@ def test_exports_answer_as_torch_does_for_any_number_of_frames_of_any_size(run, 
     assert sorted(name[:12] for name in files) == sorted(
         f"fold_{fold}_{size}" for fold in range(3) for size in ("32x32", "36x40")
     )
-    Runner(open_model(run), runtime)(torch.zeros(2, 1, 32, 32), (0, 1, 2))
+    blank_first = torch.zeros(6, 1, 32, 32)
+    blank_first[5] = batch[0, :, :32, :32]
+    Runner(open_model(run), runtime)(blank_first, (0, 1, 2))  # rounding moves probabilities of blank frames
+    Runner(open_model(run), runtime)(blank_first[:5], (0, 1, 2))
     assert files == {path.name: path.stat().st_mtime_ns for path in (run / "exported").glob("*.onnx")}
 
 
@@ -90,6 +93,7 @@ def test_masks_are_the_same_whatever_runs_the_networks(run, tmp_path):
     assert voxels["openvino"] == voxels["torch"]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # of torch, in torch
 @pytest.mark.slow
 def test_compiled_torch_answers_as_torch_does(run):
     model = open_model(run)

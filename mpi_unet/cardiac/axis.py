@@ -31,7 +31,7 @@ from mpi_unet.cardiac.valve import fit_valve
 from mpi_unet.errors import CardiacError
 from mpi_unet.shapes import Affine
 
-__all__ = ["FEET", "USUAL_APEX", "HeartAxes", "Vector", "axes_along", "heart_axes"]
+__all__ = ["CAP_SHARE", "FEET", "USUAL_APEX", "HeartAxes", "Vector", "axes_along", "heart_axes"]
 
 Vector = tuple[float, float, float]
 """A point or a direction in RAS."""
@@ -40,6 +40,10 @@ FEET: Vector = (0.0, 0.0, -1.0)
 
 USUAL_APEX: Vector = (-0.6, 0.6, -0.5)
 """The apex points to the left, to the front and down in RAS; for an outline that is closed at its base."""
+
+CAP_SHARE = 0.06
+"""Share of the cavity's length that belongs to the cap, segment 17, with the wall beyond it; the rest are the equal
+thirds of the rings. The AHA puts the border at the end of the cavity, where a segment would have no inner surface."""
 
 SMALLEST_REFERENCE_ANGLE_DEG = 15.0
 """A heart whose axis is nearly parallel to the reference has no side that looks along it."""

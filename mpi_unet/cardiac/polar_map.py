@@ -3,7 +3,8 @@
 *Rings* run from the apex (ring 0) to the valve plane (the last ring), *pixels* around each ring by *wall angle*:
 degrees around the long axis, 0 anterior, 90 lateral, 180 inferior, 270 septal; pixel ``k`` is centered at
 ``(k + 0.5) * 360 / num_angles``. Rings belong to four *zones* of equally many rings: cap, apical, middle, basal. The
-last three are equal thirds of the cavity's length from the valve plane to its apex, the cap is the wall beyond it.
+last three are of equal height from the valve plane on; the cap is the last ``CAP_SHARE`` of the cavity's length and the
+wall beyond it, as in the segments of the wall.
 
 Rays look for the wall from the long axis outward: at right angles to it in the basal and middle third, from one point
 of the axis, where the middle third ends, in the apical third and the cap. Where a ray meets no wall of the mask, as at
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy.ndimage import distance_transform_edt
 
-from mpi_unet.cardiac.axis import HeartAxes
+from mpi_unet.cardiac.axis import CAP_SHARE, HeartAxes
 from mpi_unet.cardiac.rays import EDGE, crossings_mm, sample
 from mpi_unet.errors import CardiacError
 from mpi_unet.shapes import Affine, Image, Mask
@@ -344,9 +345,11 @@ def _rays(
     """Starts and directions (ring, angle, 3) of the rays, and the area of a pixel from its distance on the ray."""
     lateral, inferior, along = axes.frame
     base = axes.to_world(np.array([0.0, 0.0, axes.base_mm]))
-    third = length_mm / 3
+    third = (1 - CAP_SHARE) * length_mm / 3
     share = (np.arange(rings_per_zone) + 0.5) / rings_per_zone
-    border = np.arccos(third / (third + cap_mm / 2))  # where the middle of the wall leaves the plane of the cap
+    border = np.arccos(
+        third / (third + CAP_SHARE * length_mm + cap_mm / 2)
+    )  # where the middle of the wall leaves the plane of the cap
     polar = np.concatenate(
         [border * share, border + (np.pi / 2 - border) * share, np.full(2 * rings_per_zone, np.pi / 2)]
     )

@@ -14,14 +14,11 @@ from jaxtyping import Float, Int
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
+from mpi_unet.cardiac.axis import CAP_SHARE
 from mpi_unet.cardiac.surfaces import HeartSurfaces
 from mpi_unet.errors import CardiacError, listing
 
-__all__ = ["CAP_SHARE", "segment_thickness_mm", "thickening_pct", "wall_segments", "wall_thickness_mm"]
-
-CAP_SHARE = 0.06
-"""Share of the cavity's length that belongs to the cap: segment 17 has an inner surface then. The AHA puts the border
-at the end of the cavity, where there is none."""
+__all__ = ["segment_thickness_mm", "thickening_pct", "wall_segments", "wall_thickness_mm"]
 
 FINER = 3
 """Points of the surfaces between neighboring rays; nearest points are then 1 mm apart, which makes a wall of 8 mm too

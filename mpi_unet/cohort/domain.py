@@ -48,6 +48,9 @@ FRAME_FACTOR = 1.5
 TOTAL_FACTOR = 5.0
 """Totals may differ by this factor: doses, times and cameras make a factor of 3; one gate of eight is beyond it."""
 
+FULL_SCALE = frozenset({255.0, 4095.0, 16383.0, 32767.0, 65535.0})
+"""Largest values of pixels of 8 to 16 bits; an image whose maximum is one of them was scaled to it."""
+
 NOISE_FACTOR = 2.0
 """Noise may be this factor above that of training; halved noise does no harm, and is never refused."""
 
@@ -67,6 +70,7 @@ class ImageFacts:
         total: Sum of all values.
         noise: See the module; None where an image has no bright part.
         is_finite: No value is NaN or infinite.
+        is_scaled: Its maximum is that of its pixels, as cameras store reconstructions: the total says nothing then.
     """
 
     shape: tuple[int, int, int]
@@ -74,6 +78,7 @@ class ImageFacts:
     total: float
     noise: float | None
     is_finite: bool
+    is_scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,12 @@ def image_facts(image: Image, spacing_mm: SpacingMm | None) -> ImageFacts:
     if not np.isfinite(image).all():
         return ImageFacts((frames, rows, columns), spacing_mm, 0.0, None, is_finite=False)
     return ImageFacts(
-        (frames, rows, columns), spacing_mm, float(image.sum(dtype=np.float64)), _noise(image), is_finite=True
+        (frames, rows, columns),
+        spacing_mm,
+        float(image.sum(dtype=np.float64)),
+        _noise(image),
+        is_finite=True,
+        is_scaled=float(image.max()) in FULL_SCALE,
     )
 
 
@@ -238,7 +248,8 @@ def differences(known: Domain, facts: ImageFacts, *, domain: str, label: str, wh
             )
     if facts.is_finite:
         low, high = known.total
-        if facts.total <= 0 or (low > 0 and not low / TOTAL_FACTOR <= facts.total <= high * TOTAL_FACTOR):
+        is_odd = low > 0 and not low / TOTAL_FACTOR <= facts.total <= high * TOTAL_FACTOR
+        if facts.total <= 0 or (is_odd and not facts.is_scaled):  # of scaled values, the noise tells the counts
             found.append(
                 f"the sum of its values is {facts.total:.3g}, training had {_span(low, high)} (a factor of "
                 f"{TOTAL_FACTOR:g} is allowed)"

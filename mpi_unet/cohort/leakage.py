@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int, Shaped
+from jaxtyping import Int, Shaped
 
-from mpi_unet.cohort.case import Case, exclude_option
-from mpi_unet.cohort.likeness import aligned_correlation, coarse_details, fine_details
+from mpi_unet.cohort.case import exclude_option
+from mpi_unet.cohort.frames import Frames, candidate_pairs, folds_of
+from mpi_unet.cohort.likeness import aligned_correlation
 from mpi_unet.cohort.splits import SIDES, Split
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import SplitError, listing
-from mpi_unet.files import sha256
 
 __all__ = ["NEAR_DUPLICATE", "Leak", "audit", "find_leaks"]
 
@@ -40,9 +40,6 @@ CANDIDATE = 0.9
 
 NUM_CANDIDATES = 4
 """So many frames, the most alike ones, are looked at finely for each frame."""
-
-BLOCK = 256
-"""Frames that are compared with all others at once; memory grows with this number times the number of frames."""
 
 PAIRS_SHOWN = 3
 """Pairs of frames that a message names for two cases; the rest is counted."""
@@ -110,7 +107,7 @@ def find_leaks(cohort: Cohort, split: Split, *, near_duplicate: float = NEAR_DUP
     Returns:
         The leaks: patients first, then identical, then similar frames; empty when nothing was found.
     """
-    frames = _Frames.of(cohort, split)
+    frames = Frames.of(cohort, split)
     identical = _identical_frames(cohort, frames)
     copies = {leak.case_ids for leak in identical}
     alike = _near_duplicates(cohort, frames, near_duplicate) if near_duplicate <= 1 else []
@@ -124,87 +121,36 @@ def find_leaks(cohort: Cohort, split: Split, *, near_duplicate: float = NEAR_DUP
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """All frames of a cohort, one entry each."""
-
-    case: Int[np.ndarray, " n"]  # number of the case
-    number: Int[np.ndarray, " n"]  # number of the frame within the case
-    patient: Int[np.ndarray, " n"]
-    side: Int[np.ndarray, "folds n"]  # 0, 1, 2 as in SIDES; -1 when the split does not know the frame
-    digest: tuple[str, ...]  # of the pixels; empty for a blank frame
-    coarse: Float32[np.ndarray, "n cells"]
-    fine: Float16[np.ndarray, "n row column"]
-
-    @classmethod
-    def of(cls, cohort: Cohort, split: Split) -> _Frames:
-        patients = {patient: number for number, patient in enumerate(cohort.patients)}
-        rows: list[tuple[int, int, int]] = []
-        sides: list[list[int]] = []
-        digest: list[str] = []
-        coarse, fine = [], []
-        for index, case in enumerate(cohort.cases):
-            image = case.read_image().array
-            coarse.append(coarse_details(image))
-            fine.append(fine_details(image))
-            for frame, pixels in enumerate(image):
-                rows.append((index, frame, patients[case.patient_id]))
-                sides.append([_side_number(split, fold, case, frame) for fold in _folds(split)])
-                is_blank = pixels.min() == pixels.max()
-                digest.append("" if is_blank else sha256(repr(pixels.shape), pixels.tobytes()))
-        case_number, number, patient = np.array(rows, dtype=int).T
-        return cls(
-            case_number, number, patient, np.array(sides).T, tuple(digest), np.concatenate(coarse), np.concatenate(fine)
-        )
-
-    def on_two_sides(self, first: Int[np.ndarray, "*n"], second: Int[np.ndarray, "*m"]) -> Bool[np.ndarray, "*nm"]:
-        """Whether some fold has two frames on different sides; numbers of frames broadcast like arrays."""
-        found = np.zeros(np.broadcast_shapes(first.shape, second.shape), dtype=bool)
-        for side in self.side:
-            one, other = side[first], side[second]
-            found |= (one != other) & (one >= 0) & (other >= 0)
-        return found
-
-
-def _side_number(split: Split, fold: int, case: Case, frame: int) -> int:
-    side = split.side_of(fold, case, frame)
-    return -1 if side is None else SIDES.index(side)
-
-
-def _patients_on_two_sides(cohort: Cohort, frames: _Frames, split: Split) -> list[Leak]:
+def _patients_on_two_sides(cohort: Cohort, frames: Frames, split: Split) -> list[Leak]:
+    where = [list(_sides_of_patients(cohort, frames, split, fold)) for fold in folds_of(split)]
     leaks = []
     for number, patient in enumerate(cohort.patients):
-        where = [_sides_of(patient, frames.side[fold, frames.patient == number], split, fold) for fold in _folds(split)]
-        leaking = [fold for fold in _folds(split) if len(where[fold]) > 1]
+        leaking = [fold for fold in folds_of(split) if len(where[fold][number]) > 1]
         if leaking:
             more = f", likewise in {len(leaking) - 1} more" if len(leaking) > 1 else ""
-            first = f"{' and '.join(where[leaking[0]])} of fold {leaking[0]}"
+            first = f"{' and '.join(where[leaking[0]][number])} of fold {leaking[0]}"
             text = f"patient {patient} is in {first}{more}; expected one side"
             ids = tuple(case.case_id for case in cohort.cases_of(patient))
             leaks.append(Leak("patient", ids, (), 1.0, text))
     return leaks
 
 
-def _folds(split: Split) -> range:
-    return range(len(split.folds))
-
-
-def _sides_of(patient: str, side: Int[np.ndarray, " n"], split: Split, fold: int) -> list[str]:
-    """The sides that a patient is on, with the number of frames where images were drawn."""
+def _sides_of_patients(cohort: Cohort, frames: Frames, split: Split, fold: int) -> Iterator[tuple[str, ...]]:
+    """The sides that each patient is on, with the number of frames where images were drawn."""
     if split.unit == "patient":
-        return [name for name in SIDES if patient in getattr(split.folds[fold], name)]
-    counts = [(name, int((side == number).sum())) for number, name in enumerate(SIDES)]
-    return [f"{name} ({count} frames)" for name, count in counts if count]
+        members = {name: set(getattr(split.folds[fold], name)) for name in SIDES}
+        for patient in cohort.patients:
+            yield tuple(name for name in SIDES if patient in members[name])
+        return
+    side, size = frames.side[fold], len(cohort.patients)
+    counts = [np.bincount(frames.patient[side == number], minlength=size).tolist() for number in range(len(SIDES))]
+    for of_patient in zip(*counts, strict=True):
+        yield tuple(f"{name} ({count} frames)" for name, count in zip(SIDES, of_patient, strict=True) if count)
 
 
-def _identical_frames(cohort: Cohort, frames: _Frames) -> list[Leak]:
-    members: dict[str, list[int]] = {}
-    for frame, digest in enumerate(frames.digest):
-        if digest:
-            members.setdefault(digest, []).append(frame)
+def _identical_frames(cohort: Cohort, frames: Frames) -> list[Leak]:
     # Each frame against the first of its kind is enough: if any two of them leak, one of these pairs does.
-    first = np.array([group[0] for group in members.values() for _ in group[1:]], dtype=int)
-    second = np.array([frame for group in members.values() for frame in group[1:]], dtype=int)
+    first, second = frames.repeated()
     leaking = (frames.patient[first] != frames.patient[second]) | frames.on_two_sides(first, second)
     found = _by_cases(cohort, frames, first[leaking], second[leaking], np.ones(int(leaking.sum())))
     return [
@@ -213,8 +159,8 @@ def _identical_frames(cohort: Cohort, frames: _Frames) -> list[Leak]:
     ]
 
 
-def _near_duplicates(cohort: Cohort, frames: _Frames, limit: float) -> list[Leak]:
-    pairs = np.array(sorted({pair for block in _candidates(frames) for pair in block}), dtype=int).reshape(-1, 2)
+def _near_duplicates(cohort: Cohort, frames: Frames, limit: float) -> list[Leak]:
+    pairs = candidate_pairs(frames, least=CANDIDATE, number=NUM_CANDIDATES)
     correlation = aligned_correlation(frames.fine, pairs[:, 0], pairs[:, 1])
     alike = correlation >= limit
     found = _by_cases(cohort, frames, pairs[alike, 0], pairs[alike, 1], correlation[alike])
@@ -231,24 +177,9 @@ def _near_duplicates(cohort: Cohort, frames: _Frames, limit: float) -> list[Leak
     ]
 
 
-def _candidates(frames: _Frames) -> Iterator[set[tuple[int, int]]]:
-    """For each frame the few most alike frames of other patients on other sides, as ordered pairs."""
-    everything = np.arange(len(frames.case))
-    number = min(NUM_CANDIDATES, len(everything))
-    for start in range(0, len(everything), BLOCK):
-        block = everything[start : start + BLOCK]
-        correlation = frames.coarse[block] @ frames.coarse.T
-        correlation[frames.patient[block, None] == frames.patient] = -1
-        correlation[~frames.on_two_sides(block[:, None], everything[None])] = -1
-        nearest = np.argpartition(correlation, -number, axis=1)[:, -number:]
-        row, column = np.nonzero(np.take_along_axis(correlation, nearest, axis=1) >= CANDIDATE)
-        first, second = block[row], nearest[row, column]
-        yield set(zip(np.minimum(first, second).tolist(), np.maximum(first, second).tolist(), strict=True))
-
-
 def _by_cases(
     cohort: Cohort,
-    frames: _Frames,
+    frames: Frames,
     first: Int[np.ndarray, " n"],
     second: Int[np.ndarray, " n"],
     correlation: Shaped[np.ndarray, " n"],

@@ -9,7 +9,7 @@ network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -73,7 +73,8 @@ def mean_shape(training_masks: Sequence[Bool[np.ndarray, "_ _ _"]], patient_ids:
     Each patient has the same weight, however many cases he has.
 
     Args:
-        training_masks: Outlines of the reader, one per case; their sizes may differ.
+        training_masks: Outlines of the reader, one per case; their sizes may differ. They are gone through three times,
+            one at a time, so that they may lie on disk.
         patient_ids: Patient of each outline. Hand in those of the training part only: with the held-out patient among
             them
             the baseline would have seen the answer.
@@ -97,20 +98,21 @@ def mean_shape(training_masks: Sequence[Bool[np.ndarray, "_ _ _"]], patient_ids:
             f"{len(training_masks)} training masks and {len(patient_ids)} patient ids, expected at least one mask "
             "and one id for each"
         )
-    if not any(mask.any() for mask in training_masks):
+    shapes: set[tuple[int, ...]] = set()
+    has_lv = False
+    for mask in training_masks:
+        shapes.add(mask.shape)
+        has_lv = has_lv or bool(mask.any())
+    if not has_lv:
         raise ValueError(f"all {len(training_masks)} training masks are empty, expected outlines of LV")
     cases = Counter(patient_ids)
-    grid = tuple(int(size) for size in np.max([mask.shape for mask in training_masks], axis=0))
+    grid = tuple(int(size) for size in np.max(list(shapes), axis=0))
     share = np.zeros(grid, dtype=np.float64)
     for mask, patient in zip(training_masks, patient_ids, strict=True):
         share += _fit(mask.astype(np.float32), grid) / (cases[patient] * len(cases))
     share = np.clip(share, 0, 1).astype(np.float32)
-    fitted = {shape: _fit(share, shape) for shape in {mask.shape for mask in training_masks}}
-    counts: dict[str, OperatingCounts] = {}
-    for mask, patient in zip(training_masks, patient_ids, strict=True):
-        of_case = OperatingCounts.of(fitted[mask.shape], mask)
-        counts[patient] = counts[patient] + of_case if patient in counts else of_case
-    return MeanShape(share, best_threshold(counts.values()))
+    fitted = {shape: _fit(share, shape) for shape in shapes}
+    return MeanShape(share, best_threshold(_by_patient(training_masks, patient_ids, fitted)))
 
 
 def largest_component(image: Image, *, per_frame: bool, fraction: float = 0.5) -> Mask:
@@ -143,6 +145,19 @@ def largest_component(image: Image, *, per_frame: bool, fraction: float = 0.5) -
 
 
 # --- Private helpers ---
+
+
+def _by_patient(
+    masks: Sequence[Mask], patient_ids: Sequence[str], fitted: Mapping[tuple[int, ...], Float32[np.ndarray, "z y x"]]
+) -> Iterator[OperatingCounts]:
+    """Counts of the mean shape in each patient; only patients who have cases to come are kept in memory."""
+    to_come, begun = Counter(patient_ids), dict[str, OperatingCounts]()
+    for mask, patient in zip(masks, patient_ids, strict=True):
+        of_case = OperatingCounts.of(fitted[mask.shape], mask)
+        begun[patient] = begun[patient] + of_case if patient in begun else of_case
+        to_come[patient] -= 1
+        if not to_come[patient]:
+            yield begun.pop(patient)
 
 
 def _fit(share: Float32[np.ndarray, "z y x"], shape: tuple[int, ...]) -> Float32[np.ndarray, "frames rows columns"]:

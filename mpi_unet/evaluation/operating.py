@@ -8,9 +8,9 @@ a patient with many pixels or cases has no more say than another; the *band* is 
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Int, Int64, Shaped
 from mpi_unet.errors import RunError
 from mpi_unet.evaluation import overlap
 from mpi_unet.evaluation.policy import mean_of_defined
-from mpi_unet.files import write_text
+from mpi_unet.files import whole_file
 
 __all__ = [
     "COLUMNS",
@@ -32,6 +32,7 @@ __all__ = [
     "at_threshold",
     "best_threshold",
     "mean_curves",
+    "mean_rates",
     "read_operating",
     "threshold_counts",
     "write_operating",
@@ -49,6 +50,8 @@ COLUMNS = ("patient_id", "threshold", "tp", "fp", "fn", "tn")
 
 RANGE_SLACK = 1e-5
 """How far outside 0..1 a probability may lie by rounding, as the mean of several networks does."""
+
+NO_PATIENTS = "counts of 0 patients, expected at least one"
 
 RATES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
     {
@@ -73,6 +76,17 @@ class OperatingCounts:
 
     def __add__(self, other: OperatingCounts) -> OperatingCounts:
         return OperatingCounts(self.counts + other.counts)
+
+    def at(self, threshold: float) -> Int64[np.ndarray, "4"]:
+        """A copy of the counts at one threshold.
+
+        Raises:
+            ValueError: The threshold is not one of :data:`THRESHOLDS`.
+        """
+        place = round(threshold * (NUM_THRESHOLDS - 1)) if math.isfinite(threshold) else -1
+        if not 0 <= place < NUM_THRESHOLDS or not math.isclose(place / (NUM_THRESHOLDS - 1), threshold, abs_tol=1e-6):
+            raise ValueError(f"threshold is {threshold}, expected a multiple of {1 / (NUM_THRESHOLDS - 1)} in 0..1")
+        return self.counts[place].copy()  # a view would keep the whole in memory
 
     def rows(self) -> list[tuple[float, int, int, int, int]]:
         """Threshold, tp, fp, fn, tn: the columns of ``operating.csv`` after the patient."""
@@ -161,10 +175,11 @@ def mean_curves(
     return {name: _mean_curve(rate(stacked), weights, level) for name, rate in RATES.items()}
 
 
-def best_threshold(counts: Collection[OperatingCounts]) -> float:
+def best_threshold(counts: Iterable[OperatingCounts]) -> float:
     """Threshold with the highest mean Dice over patients; of several the one closest to 0.5.
 
-    For validation patients only: chosen on the held-out ones it flatters every score.
+    For validation patients only: chosen on the held-out ones it flatters every score. One patient is looked at after
+    the other, so that counts may be made while they are asked for.
 
     Raises:
         ValueError: There are no patients, or none has LV in the reader's outline.
@@ -173,18 +188,22 @@ def best_threshold(counts: Collection[OperatingCounts]) -> float:
         >>> best_threshold([OperatingCounts.of(np.float32([0.2, 0.3, 0.9]), np.array([False, True, True]))])
         0.3
     """
-    stacked = _stacked(counts)
-    outlined = stacked[:, 0, overlap.TP] + stacked[:, 0, overlap.FN] > 0
-    if not outlined.any():
-        raise ValueError(
-            f"none of {len(stacked)} patients has LV in the reader's outline; there is nothing to choose by"
-        )
-    mean = overlap.dice(stacked[outlined]).mean(axis=0)
+    patients, outlined, total = 0, 0, np.zeros(NUM_THRESHOLDS)
+    for of_patient in counts:
+        patients += 1
+        if of_patient.counts[0, overlap.TP] + of_patient.counts[0, overlap.FN] > 0:
+            outlined += 1
+            total += overlap.dice(of_patient.counts)
+    if not patients:
+        raise ValueError(NO_PATIENTS)
+    if not outlined:
+        raise ValueError(f"none of {patients} patients has LV in the reader's outline; there is nothing to choose by")
+    mean = total / outlined
     best = np.flatnonzero(mean >= mean.max() - 1e-12)  # sums in another order differ in the last bits
     return int(best[np.argmin(np.abs(best - (NUM_THRESHOLDS - 1) / 2))]) / (NUM_THRESHOLDS - 1)
 
 
-def at_threshold(counts: Collection[OperatingCounts], threshold: float) -> dict[str, float]:
+def at_threshold(counts: Iterable[OperatingCounts], threshold: float) -> dict[str, float]:
     """Mean recall, precision and false-positive rate over patients at one threshold of the grid.
 
     Returns:
@@ -198,11 +217,19 @@ def at_threshold(counts: Collection[OperatingCounts], threshold: float) -> dict[
         >>> at_threshold([counts], 0.6)
         {'recall': 0.5, 'precision': 1.0, 'false_positive_rate': 0.0}
     """
-    place = round(threshold * (NUM_THRESHOLDS - 1)) if math.isfinite(threshold) else -1
-    if not 0 <= place < NUM_THRESHOLDS or not math.isclose(place / (NUM_THRESHOLDS - 1), threshold, abs_tol=1e-6):
-        raise ValueError(f"threshold is {threshold}, expected a multiple of {1 / (NUM_THRESHOLDS - 1)} in 0..1")
-    at = _stacked(counts)[:, place]
-    return {name: mean_of_defined(rate(at)) for name, rate in RATES.items()}
+    return mean_rates([of_patient.at(threshold) for of_patient in counts])
+
+
+def mean_rates(at: Collection[Int64[np.ndarray, "4"]]) -> dict[str, float]:
+    """The same as :func:`at_threshold`, of the counts of each patient :meth:`OperatingCounts.at` one threshold.
+
+    Raises:
+        ValueError: There are no patients.
+    """
+    if not at:
+        raise ValueError(NO_PATIENTS)
+    stacked = np.stack(list(at))
+    return {name: mean_of_defined(rate(stacked)) for name, rate in RATES.items()}
 
 
 def write_operating(path: str | Path, counts: Mapping[str, OperatingCounts]) -> None:
@@ -211,47 +238,57 @@ def write_operating(path: str | Path, counts: Mapping[str, OperatingCounts]) -> 
     Raises:
         RunError: The file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for patient in sorted(counts):
-        writer.writerows((patient, *row) for row in counts[patient].rows())
-    write_text(path, text.getvalue())
+    with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for patient in sorted(counts):
+            writer.writerows((patient, *row) for row in counts[patient].rows())
 
 
-def read_operating(path: str | Path) -> dict[str, OperatingCounts]:
-    """Read the counts by patient.
+def read_operating(path: str | Path) -> Iterator[tuple[str, OperatingCounts]]:
+    """Read the counts of one patient after the other.
+
+    Yields:
+        Patient and counts, in the order of the file.
 
     Raises:
         RunError: The file is missing, has other columns, a cell that is no number, or not exactly one row for each
-            patient
-            and threshold, in order.
+            patient and threshold, in order.
     """
     path = Path(path)
     if not path.is_file():
         raise RunError(f"{path} is missing, expected the counts at every threshold; give the command of the run again")
+    seen = set()
     with path.open(encoding="utf-8", newline="") as file:
-        header, *lines = list(csv.reader(file)) or [[]]
-    if tuple(header) != COLUMNS:
-        raise RunError(f"{path}: columns are {', '.join(header) or 'missing'}, expected {', '.join(COLUMNS)}")
-    owners = [line[0] if line else "" for line in lines]
-    patients = list(dict.fromkeys(owners))
-    try:
-        table = np.array([line[1:] for line in lines], dtype=np.float64).reshape(len(patients), NUM_THRESHOLDS, 5)
-        whole = owners == [patient for patient in patients for _ in range(NUM_THRESHOLDS)]
-        ordered = whole and bool((np.abs(table[:, :, 0] - THRESHOLDS.astype(np.float64)) < 1e-6).all())
-    except ValueError:  # a cell that is no number, a row or a cell too few
-        ordered = False
-    if not ordered:
-        raise RunError(
-            f"{path}: {len(lines)} rows of {len(patients)} patients, expected {NUM_THRESHOLDS} rows of numbers for "
-            "each, sorted by threshold; remove the file and give the command of the run again"
-        )
-    counts = table[:, :, 1:].astype(np.int64)
-    return {patient: OperatingCounts(of_patient) for patient, of_patient in zip(patients, counts, strict=True)}
+        lines = csv.reader(file)
+        header = next(lines, [])
+        if tuple(header) != COLUMNS:
+            raise RunError(f"{path}: columns are {', '.join(header) or 'missing'}, expected {', '.join(COLUMNS)}")
+        for patient, of_patient in itertools.groupby(lines, key=lambda line: line[0] if line else ""):
+            rows = list(of_patient)
+            counts = _counts_of(rows)
+            if counts is None or patient in seen:
+                again = " once more" if patient in seen else ""
+                raise RunError(
+                    f"{path}: {len(rows)} rows of patient {patient or '(none)'}{again}, expected {NUM_THRESHOLDS} rows "
+                    "of numbers for each, sorted by threshold; remove the file and give the command of the run again"
+                )
+            seen.add(patient)
+            yield patient, counts
 
 
 # --- Private helpers ---
+
+
+def _counts_of(lines: Sequence[Sequence[str]]) -> OperatingCounts | None:
+    """Counts from the rows of one patient; None where they are not one row for each threshold, in order."""
+    try:
+        table = np.array([line[1:] for line in lines], dtype=np.float64).reshape(NUM_THRESHOLDS, 5)
+    except ValueError:  # a cell that is no number, a row or a cell too few
+        return None
+    if not (np.abs(table[:, 0] - THRESHOLDS.astype(np.float64)) < 1e-6).all():
+        return None
+    return OperatingCounts(table[:, 1:].astype(np.int64))
 
 
 def _thresholds_reached(probability: Float32[np.ndarray, " pixels"]) -> Int[np.ndarray, " pixels"]:
@@ -284,7 +321,7 @@ def _mean_curve(
 
 def _stacked(counts: Collection[OperatingCounts]) -> Int64[np.ndarray, "patients thresholds 4"]:
     if not counts:
-        raise ValueError("counts of 0 patients, expected at least one")
+        raise ValueError(NO_PATIENTS)
     return np.stack([of_patient.counts for of_patient in counts])
 
 

@@ -9,7 +9,6 @@ a frame is not a unit of inference.
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from jaxtyping import Float
 from mpi_unet.errors import RunError, listing, nearest
 from mpi_unet.evaluation.metrics import METRICS
 from mpi_unet.evaluation.policy import Summary, mean_of_defined, summarize_values
-from mpi_unet.files import write_text
+from mpi_unet.files import whole_file
 
 __all__ = [
     "COLUMNS",
@@ -43,7 +42,7 @@ COLUMNS = ("patient_id", "case_id", "reader", "fold", "metric", "value", "unit")
 """Columns of ``scores.csv``; ``baselines.csv`` has ``baseline`` besides."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are tens of them a case
 class ScoreRow:
     """One score of one case: NaN when undefined, inf when infinite; ``baseline`` is empty for the network."""
 
@@ -227,11 +226,10 @@ def write_scores(path: str | Path, rows: Iterable[ScoreRow]) -> None:
     rows = list(rows)
     _refuse_repeated(rows)
     columns = (*COLUMNS, "baseline") if any(row.baseline for row in rows) else COLUMNS
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(getattr(row, column)) for column in columns] for row in rows)
-    write_text(path, text.getvalue())
+    with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(getattr(row, column)) for column in columns] for row in rows)
 
 
 def read_scores(path: str | Path) -> list[ScoreRow]:

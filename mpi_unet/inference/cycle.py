@@ -19,7 +19,7 @@ from mpi_unet.cardiac.volumes import TimeVolumeCurve, time_volume_curve
 from mpi_unet.cardiac.wall import thickening_pct
 from mpi_unet.errors import CardiacError
 
-__all__ = ["CycleMeasures", "GateFacts", "mean_map", "measure_cycle", "one_line"]
+__all__ = ["CycleMeasures", "GateFacts", "mean_map", "measure_cycle", "no_cycle", "one_line"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def measure_cycle(gates: Mapping[int, GateFacts]) -> CycleMeasures:
     numbers = sorted(gates)
     ordered = [gates[number] for number in numbers]
     if numbers != list(range(1, len(numbers) + 1)):
-        return _nothing(f"only gates {', '.join(map(str, numbers))} of the cycle are there")
+        return no_cycle(f"only gates {', '.join(map(str, numbers))} of the cycle are there")
     curve, why_not = _curve(ordered)
     values: dict[str, Any] = {"why_not": why_not}
     if curve is not None and not why_not:
@@ -121,6 +121,11 @@ def measure_cycle(gates: Mapping[int, GateFacts]) -> CycleMeasures:
     return CycleMeasures(**values)
 
 
+def no_cycle(why: str) -> CycleMeasures:
+    """Of gates that do not make one study, for this reason."""
+    return CycleMeasures(why_not=why, why_no_thickening=why, why_no_phase=why, why_no_uptake=why)
+
+
 def mean_map(gates: list[GateFacts]) -> tuple[PolarMap | None, str]:
     """Mean of the maps of the gates, or why there is none; a pixel is measured where every gate has wall."""
     maps = [gate.polar for gate in gates if gate.polar is not None]
@@ -134,10 +139,6 @@ def mean_map(gates: list[GateFacts]) -> tuple[PolarMap | None, str]:
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
-
-
-def _nothing(why: str) -> CycleMeasures:
-    return CycleMeasures(why_not=why, why_no_thickening=why, why_no_phase=why, why_no_uptake=why)
 
 
 def _curve(gates: list[GateFacts]) -> tuple[TimeVolumeCurve | None, str]:

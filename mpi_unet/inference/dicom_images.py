@@ -8,7 +8,6 @@ the one that they were made of.
 from __future__ import annotations
 
 import csv
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from mpi_unet.dicom.identity import DEFAULT_KEY_FILE, METHOD, Pseudonyms, patien
 from mpi_unet.dicom.nm.file import open_dataset
 from mpi_unet.dicom.origin import Origin, origin_of
 from mpi_unet.errors import ConfigError, DicomError
+from mpi_unet.inference.inputs import DEFAULT_SOURCE, PACS_SOURCE, default_source
 from mpi_unet.sources.account import private_folder
 from mpi_unet.sources.dicom.scan import PLACEHOLDERS
 
 __all__ = ["DicomImage", "DicomInput", "origin_of_image"]
 
-MAKERS = ("mpi_unet.sources.dicom.dicom_cohort", "mpi_unet.sources.pacs.pacs_cohort")
+MAKERS = (DEFAULT_SOURCE, PACS_SOURCE)
 """Sources whose cases come from DICOM files that stay where they can be found."""
 
 GATE = re.compile(r"_g(\d+)(?=_|$)")
@@ -81,7 +81,7 @@ class DicomInput:
         Raises:
             ConfigError: The source reads no DICOM.
         """
-        given = dict(source or {"_target_": MAKERS[0]})
+        given = default_source(input) if source is None else dict(source)
         maker = str(given.get("_target_"))
         if maker not in MAKERS:
             raise ConfigError(
@@ -127,7 +127,7 @@ def origin_of_image(image: DicomImage, given: DicomInput, source_uid: str, *, is
             "the file is not the image that was segmented any more; expected the same SOPInstanceUID (0008,0018); give "
             "the folder as it was, or predict anew with overwrite=true"
         )
-    choice = {"energy_window": given.energy_window} if given.energy_window else {}
+    choice: dict[str, Any] = {"energy_window": given.energy_window} if given.energy_window else {}
     if not is_pseudonymous or _is_copy(dataset):
         return origin_of(dataset, identity="source", **choice)
     whose = patient_id_of(dataset)
@@ -138,18 +138,6 @@ def origin_of_image(image: DicomImage, given: DicomInput, source_uid: str, *, is
         patient_id=None if is_known else str(dataset.get("StudyInstanceUID", "")),
         **choice,
     )
-
-
-def with_domain(make: Any, arguments: Mapping[str, Any], domain: str) -> dict[str, Any]:
-    """Arguments of a source that choose the images which the network learnt from, where nobody chose otherwise."""
-    accepted = inspect.signature(make).parameters
-    given = dict(arguments)
-    if "domain" in accepted and given.get("domain") is None:
-        given["domain"] = domain
-    elif "dicom" in accepted:
-        below = dict(given.get("dicom") or {})
-        given["dicom"] = below if below.get("domain") is not None else below | {"domain": domain}
-    return given
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mpi_unet.dicom.derived_codes import QUANTITIES
 from mpi_unet.dicom.report_writing import Flag, Measured
-from mpi_unet.inference.study import StudyResult
+from mpi_unet.inference.results import StudyResult
 
 __all__ = ["Rows", "flags_of", "measured_of", "read_rows"]
 
@@ -77,6 +77,8 @@ def read_rows(output: str | Path, study_ids: Collection[str]) -> Rows:
             for row in csv.DictReader(file):
                 if row["study_id"] not in wanted:
                     continue
+                if name == SEGMENTS and row.get("gate") == WHOLE_CYCLE:
+                    continue  # of the whole cycle, under the name of its first gate
                 if name == SEGMENTS:
                     rows.segments[row["study_id"]].append(row)
                 else:
@@ -136,7 +138,8 @@ def flags_of(results: Sequence[StudyResult], problems: Sequence[str]) -> list[Fl
         texts = [("remark", remark) for remark in result.remarks]
         texts += [("other_domain", f"Unlike the images of training: {text}") for text in result.other_domain]
         if result.parts_removed:
-            texts.append(("parts_removed", f"{result.parts_removed} parts that lie apart were removed"))
+            parts = "part was" if result.parts_removed == 1 else "parts were"
+            texts.append(("parts_removed", f"{result.parts_removed} {parts} removed that lay apart"))
         if result.seen_in_training:
             texts.append(("seen_in_training", f"This {result.seen_in_training} was part of training"))
         if result.status != "segmented":

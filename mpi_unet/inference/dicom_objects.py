@@ -25,7 +25,7 @@ from mpi_unet.errors import CardiacError, DicomError
 from mpi_unet.inference.dicom_numbers import Rows, flags_of, measured_of
 from mpi_unet.inference.dicom_pictures import Shown, as_pdf, as_picture, polar_figure, summary_figure
 from mpi_unet.inference.hearts import Heart, heart_file, read_heart
-from mpi_unet.inference.study import StudyResult, mask_file
+from mpi_unet.inference.results import StudyResult, mask_file
 from mpi_unet.shapes import Mask
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def objects_of(
     if "sr" in kinds:
         objects.append(measurement_report(origin, measured, maker, segmentations=masks, flags=flags))
     if {"sc", "pdf"} & set(kinds):
-        objects += _pictures(origin, *done[0], hearts, measured, flags, maker, kinds, output, problems)
+        objects += _pictures(origin, *done[0], hearts, measured, flags, maker, kinds, output)
     made = {"SEG": "seg", "SR": "sr", "OT": "sc", "DOC": "pdf"}
     found = {made[str(one.Modality)] for one in objects}
     return Made(tuple(objects), tuple(kind for kind in kinds if kind in found), tuple(problems))
@@ -153,9 +153,11 @@ def _pictures(
     maker: Maker,
     kinds: Collection[str],
     output: Path,
-    problems: list[str],
 ) -> list[Dataset]:
-    """Polar map and summary of the first segmented case, as pictures and as a page."""
+    """Polar map and summary of the first segmented case, as pictures and as a page.
+
+    A heart without axes has no polar map; summary and report say why.
+    """
     volume = study.case.read_image()
     heart = hearts[study.study_id]
     gate = f", gate {result.gate} of {origin.image.num_gates}" if result.gate.isdecimal() else ""
@@ -180,9 +182,6 @@ def _pictures(
                 objects.append(
                     secondary_capture(origin, as_picture(figure), maker, title=title, number=number, burned_in=False)
                 )
-        if shown.polar is None:
-            why_not = result.measures.why_not or "its axes were not found"
-            problems.append(f"no picture of a polar map: {why_not}")
     if "pdf" in kinds:
         title = "Summary of the left ventricle"
         objects.append(encapsulated_pdf(origin, as_pdf(summary), maker, title=title, burned_in=False))

@@ -1,4 +1,4 @@
-"""What goes out as DICOM, whose it is, where to and from where studies come in; checked before anything slow is imported.
+"""What goes out as DICOM, whose it is, where it goes, where studies come in; checked before anything slow is imported.
 
 Objects that go back to the archive which the images came from must carry the patient, or nobody finds them there; those
 for research must not. So sending asks for the *identity* to be said: it is never guessed.
@@ -129,8 +129,8 @@ class DicomOptions:
             )
         if self.send and self.is_pseudonymous and is_address(input) and _same_place(input, self.send):
             raise ConfigError(
-                f"send={self.send} is the archive that the images come from, and identity=pseudonymous makes objects of "
-                "a patient whom it does not know: nobody would find them beside the images. Say identity=source to "
+                f"send={self.send} is the archive that the images come from, and identity=pseudonymous makes objects "
+                "of a patient whom it does not know: nobody would find them beside the images. Say identity=source to "
                 "send them back under the patient of the image, or send them to an archive for research"
             )
 
@@ -163,15 +163,15 @@ class DicomOptions:
             problems.append(f"send={self.send} has nothing to send; say what, for example dicom_out=[seg,sr]")
         if self.send and not self.identity:
             problems.append(
-                f"send={self.send} needs identity=: say source to send objects back to the archive that the images came "
-                "from, under the name of the patient; say pseudonymous for an archive for research"
+                f"send={self.send} needs identity=: say source to send objects back to the archive that the images "
+                "came from, under the name of the patient; say pseudonymous for an archive for research"
             )
         if self.send and not is_address(self.send):
             problems.append(f"send={self.send}; expected dicom://AET@host:port, dicoms://... or https://...")
         if self.network.timeout_s <= 0 or self.network.quiet_s < 0:
             problems.append(
-                f"network.timeout_s={self.network.timeout_s}, network.quiet_s={self.network.quiet_s}; expected more than "
-                "0, and 0 or more seconds"
+                f"network.timeout_s={self.network.timeout_s}, network.quiet_s={self.network.quiet_s}; expected more "
+                "than 0, and 0 or more seconds"
             )
         return problems
 

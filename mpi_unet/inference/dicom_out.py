@@ -24,7 +24,7 @@ from mpi_unet.files import read_json, sha256, unwritable, waiting_lock, whole_fi
 from mpi_unet.inference.dicom_images import DicomImage, DicomInput, origin_of_image
 from mpi_unet.inference.dicom_numbers import Rows, read_rows
 from mpi_unet.inference.dicom_options import DicomOptions
-from mpi_unet.inference.study import StudyResult, failed, result_file
+from mpi_unet.inference.results import StudyResult, failed, result_file
 
 if TYPE_CHECKING:
     from mpi_unet.dicom.derived import Maker
@@ -160,10 +160,12 @@ class _Work:
             return record
         from mpi_unet.dicom.derived import write_objects
         from mpi_unet.inference.dicom_objects import objects_of
+        from mpi_unet.sources.pacs.access import quiet
 
         is_pseudonymous = self.options.is_pseudonymous
         origin = origin_of_image(image, self.images, results[0].source_uid, is_pseudonymous=is_pseudonymous)
-        made = objects_of(origin, studies, results, rows, self.maker, self.options.kinds, self.output, self.model)
+        with quiet():  # highdicom logs identifiers
+            made = objects_of(origin, studies, results, rows, self.maker, self.options.kinds, self.output, self.model)
         _clear(folder)
         paths = write_objects(made.objects, folder)
         record = {
@@ -180,7 +182,7 @@ class _Work:
     def _sent(self, folder: Path, record: Mapping[str, Any]) -> DicomResult:
         """Send what the archive does not have yet."""
         reason = "; ".join(record["problems"])
-        result = {"objects": len(record["files"]), "kinds": " ".join(record["kinds"]), "reason": reason}
+        result: dict[str, Any] = {"objects": len(record["files"]), "kinds": " ".join(record["kinds"]), "reason": reason}
         status = INCOMPLETE if record["problems"] else WRITTEN
         address = self.options.send
         if not address or not record["files"]:

@@ -98,12 +98,12 @@ def summary_figure(shown: Shown) -> Figure:
         axes.set_title(title, fontsize=8)
         axes.set_axis_off()
     if shown.polar is not None:
-        _draw_polar(figure, figure.add_axes((0.03, 0.08, 0.36, 0.48), projection="polar"), shown.polar)
+        _draw_polar(figure, figure.add_axes((0.06, 0.08, 0.32, 0.46), projection="polar"), shown.polar)
     else:
         figure.text(0.05, 0.5, "No polar map", fontsize=11)
     figure.text(0.02, 0.965, f"Left ventricle: {shown.title}"[:LARGEST_TEXT], fontsize=13, weight="bold", va="top")
     figure.text(0.02, 0.925, f"{NOTICE} Network: {shown.run}"[:LARGEST_TEXT], fontsize=9, va="top")
-    figure.text(0.44, 0.60, _as_block(["Measurements", *shown.lines] or ["-"], 16), fontsize=9, va="top")
+    figure.text(0.44, 0.60, _as_block(["Measurements", *shown.lines], 16), fontsize=9, va="top")
     figure.text(
         0.44, 0.26, _as_block(["To look at", *(shown.flags or ["nothing was noticed"])], 10), fontsize=9, va="top"
     )

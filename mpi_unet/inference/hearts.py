@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,8 @@ def read_heart(path: str | Path) -> Heart:
         content = read_json(path)
         if str(content["schema_version"]).split(".")[0] != SCHEMA_VERSION.split(".")[0]:
             raise ValueError(f"schema version {content['schema_version']}")
-        axes = HeartAxes(**{name: tuple(v) if isinstance(v, list) else v for name, v in content["axes"].items()})
+        facts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content["axes"].items()}
+        axes = HeartAxes(**facts)
         found = content["polar"]
         polar = None
         if found is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 from mpi_unet.cohort.case import Case
 from mpi_unet.cohort.checks import table_problems
 from mpi_unet.cohort.table import Cohort
-from mpi_unet.errors import CohortError
+from mpi_unet.errors import CohortError, PacsError
+from mpi_unet.inference.dicom_options import is_address
 from mpi_unet.sources.account import private_folder
 from mpi_unet.sources.placing import check_apart
 
@@ -26,7 +27,13 @@ __all__ = ["Input", "Other", "Study", "open_input"]
 
 DEFAULT_SOURCE = "mpi_unet.sources.dicom.dicom_cohort"
 
+PACS_SOURCE = "mpi_unet.sources.pacs.pacs_cohort"
+"""Of an input that is an address."""
+
 TABLE = "files.csv"
+
+RETRIEVAL = "retrieval.csv"
+"""What the source ``pacs`` says about each study that it asked for."""
 
 UNREADABLE = (
     "the image cannot be read",
@@ -44,8 +51,9 @@ NOT_WANTED = ("the same ", "another image of an acquisition", "another organ", "
 """How reasons begin of tomographic images that nobody misses: copies, and what is no heart."""
 
 
-OTHER_DOMAIN = "; the cohort holds "
-"""What stands in the reason of an image whose domain is not the one that was chosen."""
+OTHER_DOMAIN, NOTHING_ELSE = "; the cohort holds ", ", and there are none of this acquisition"
+"""What stands in the reason of an image whose domain is not the one that was chosen; and at its end, where no other
+image of the acquisition is of that domain."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,8 @@ class Other:
         name: What the table calls it.
         status: ``refused``, ``failed`` or ``not_a_study``.
         reason: In words.
-        is_missed: Whether it is part of what was asked for. An image of another domain is refused, but not missed: raw
-            projections lie beside the slices of the same study in every export.
+        is_missed: Whether it is part of what was asked for. An image of another domain is refused, but not missed where
+            the same acquisition has one of the right domain: raw projections lie beside the slices in every export.
     """
 
     name: str
@@ -149,13 +157,12 @@ def open_input(input: str | Path, output: str | Path, *, domain: str, source: Ma
     if (Path(input) / "cohort.json").is_file():
         check_apart(input, output)
         return _of_cohort(Cohort.open(input), ())
-    arguments = dict(source or {"_target_": DEFAULT_SOURCE})
+    arguments = default_source(input) if source is None else dict(source)
     from hydra.utils import get_method
 
     make = get_method(str(arguments.pop("_target_")))
     accepted = inspect.signature(make).parameters
-    if "domain" in accepted and arguments.get("domain") is None:
-        arguments["domain"] = domain
+    arguments = with_domain(make, arguments, domain)
     first, second = list(accepted)[:2]
     if first != "input":
         raise CohortError(
@@ -164,17 +171,61 @@ def open_input(input: str | Path, output: str | Path, *, domain: str, source: Ma
     if not Path(input).exists() and make.__module__.startswith("mpi_unet.sources.dicom"):
         raise CohortError(f"input={input} does not exist; give the folder of a cohort, or of DICOM files")
     table = private_folder(place) / TABLE
-    before = table.stat().st_mtime_ns if table.is_file() else None
+    before = _time_of(table)
+    retrieval = private_folder(place) / RETRIEVAL
+    asked = _time_of(retrieval)
     try:
         cohort = Cohort.open(make(**(arguments | {first: input, second: place})))
+    except PacsError:
+        if _time_of(retrieval) == asked or not any(
+            row["state"] == "chosen" and not row["problem"] for row in _rows(retrieval)
+        ):
+            raise
+        lost = _not_retrieved(retrieval)  # the cohort of the others is in place
+        return _of_cohort(Cohort.open(place), (*lost, *(_others(table) if table.is_file() else ())))
     except CohortError as error:
-        if table.is_file() and table.stat().st_mtime_ns != before:  # it speaks of these very files
+        if table.is_file() and _time_of(table) != before:  # it speaks of these very files
             return Input(None, {}, _others(table), error)
         raise
     return _of_cohort(cohort, _others(table) if table.is_file() else ())
 
 
+def default_source(input: str | Path) -> dict[str, Any]:
+    """The source of an input for which none was chosen: a PACS behind an address, else a folder of DICOM files."""
+    return {"_target_": PACS_SOURCE if is_address(str(input)) else DEFAULT_SOURCE}
+
+
+def with_domain(make: Callable[..., Any], arguments: Mapping[str, Any], domain: str) -> dict[str, Any]:
+    """Arguments of a source that take images like those of training, where nobody chose others."""
+    accepted, given = inspect.signature(make).parameters, dict(arguments)
+    if "domain" in accepted and given.get("domain") is None:
+        given["domain"] = domain
+    elif "dicom" in accepted and (given.get("dicom") or {}).get("domain") is None:  # a PACS hands on to source=dicom
+        given["dicom"] = {**(given.get("dicom") or {}), "domain": domain}
+    return given
+
+
 # --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+def _time_of(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _not_retrieved(table: Path) -> tuple[Other, ...]:
+    """Studies of which something did not come, by their number: identifiers stay in the private table."""
+    numbers = dict.fromkeys(row["study"] for row in _rows(table) if row["problem"])
+    return tuple(
+        Other(f"study {number} of {RETRIEVAL}", "failed", "not all of it could be retrieved", is_missed=True)
+        for number in numbers
+    )
 
 
 def _of_cohort(cohort: Cohort, others: tuple[Other, ...]) -> Input:
@@ -195,7 +246,8 @@ def _others(table: Path) -> tuple[Other, ...]:
 
 def _other(name: str, kind: str, reason: str) -> Other:
     status = _status(kind, reason)
-    return Other(name, status, reason, is_missed=status != "not_a_study" and OTHER_DOMAIN not in reason)
+    is_beside = OTHER_DOMAIN in reason and not reason.endswith(NOTHING_ELSE)
+    return Other(name, status, reason, is_missed=status != "not_a_study" and not is_beside)
 
 
 def _status(kind: str, reason: str) -> str:

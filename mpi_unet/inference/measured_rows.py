@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from mpi_unet.cardiac.segments import SEGMENT_NAMES
 from mpi_unet.errors import CardiacError
 from mpi_unet.files import read_json
-from mpi_unet.inference.cycle import CycleMeasures, GateFacts, measure_cycle, one_line
+from mpi_unet.inference.cycle import CycleMeasures, GateFacts, measure_cycle, no_cycle, one_line
 from mpi_unet.inference.hearts import heart_file, read_heart
 from mpi_unet.inference.measures import Measures
 from mpi_unet.inference.perfusion import Normals, Perfusion, change_of, perfusion_of
-from mpi_unet.inference.study import StudyResult, result_file
+from mpi_unet.inference.results import StudyResult, result_file
 
 if TYPE_CHECKING:
     from mpi_unet.cardiac.polar_map import PolarMap
@@ -33,6 +33,7 @@ __all__ = [
     "SEGMENT_COLUMNS",
     "WHOLE_CYCLE",
     "MeasuredRows",
+    "cycle_of",
 ]
 
 IDENTITY = ("study_id", "patient_id", "acquisition", "gate")
@@ -95,6 +96,7 @@ class _Gates:
 
     first: Study
     study_ids: dict[int, str]
+    doubled: set[int]
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class MeasuredRows:
         row = _identity(result.study_id, study, study.case.gate)
         row |= {name: _text(getattr(measures, name)) for name in IMAGE} | {"why_not": measures.why_not}
         segments: dict[str, Sequence[float | None]] = {"thickness_mm": measures.segment_thickness_mm}
-        uptake: Segments = {"uptake_pct": measures.segment_uptake_pct}
+        uptake: dict[str, Sequence[float | None]] = {"uptake_pct": measures.segment_uptake_pct}
         if not study.case.gate:
             perfusion = self._perfusion(result.study_id, measures, study)
             row |= _perfusion_cells(perfusion)
@@ -137,17 +139,18 @@ class MeasuredRows:
 
     def note_gate(self, study: Study) -> None:
         """Remember a gate with the other gates of its study."""
-        case = study.case
-        if case.gate.isdecimal():
-            own = study.source_uid or f"{case.patient_id} {case.acquisition} {case.strata.get('study_date', '')}"
-            gates = self._cycles.setdefault((case.patient_id, case.acquisition, own), _Gates(study, {}))
-            gates.study_ids[int(case.gate)] = study.study_id
+        if study.case.gate.isdecimal():
+            gates = self._cycles.setdefault(cycle_of(study), _Gates(study, {}, set()))
+            number = int(study.case.gate)
+            if number in gates.study_ids:
+                gates.doubled.add(number)
+            gates.study_ids[number] = study.study_id
 
     def of_cycles(self) -> Iterator[tuple[Row, list[Row], list[Row]]]:
         """For each gated study its row, its segments and its time-volume curve."""
         for gates in self._cycles.values():
             study = gates.first
-            cycle = measure_cycle({gate: self._gate(study_id) for gate, study_id in gates.study_ids.items()})
+            cycle = self._cycle(gates)
             perfusion = Perfusion(why_not=cycle.why_no_uptake)
             if cycle.polar is not None:
                 perfusion = self._judged(cycle.polar, study)
@@ -167,6 +170,12 @@ class MeasuredRows:
 
     def _note_side(self, study: Study, kind: str, side: _Side) -> None:
         self._sides.setdefault((study.case.patient_id, kind), {}).setdefault(study.case.acquisition, []).append(side)
+
+    def _cycle(self, gates: _Gates) -> CycleMeasures:
+        if gates.doubled:
+            numbers = ", ".join(map(str, sorted(gates.doubled)))
+            return no_cycle(f"gates {numbers} are there more than once: which belong to one study?")
+        return measure_cycle({gate: self._gate(study_id) for gate, study_id in gates.study_ids.items()})
 
     def _gate(self, study_id: str) -> GateFacts:
         """What one gate gave; nothing when it is not segmented or was never reached."""
@@ -195,6 +204,13 @@ class MeasuredRows:
     def _judged(self, polar: PolarMap, study: Study) -> Perfusion:
         case = study.case
         return perfusion_of(polar, normals=self._normals, sex=case.strata.get("sex", ""), study=case.acquisition)
+
+
+def cycle_of(study: Study) -> tuple[str, str, str]:
+    """The same for the gates of one gated study, and for no others."""
+    case = study.case
+    own = study.source_uid or f"{case.patient_id} {case.acquisition} {case.strata.get('study_date', '')}"
+    return (case.patient_id, case.acquisition, own)
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

@@ -22,7 +22,9 @@ from mpi_unet.cohort.domain import Domain, describe, read_domain, write_domain
 from mpi_unet.cohort.fold import Split
 from mpi_unet.config import plain, targets
 from mpi_unet.errors import RunError, listing
+from mpi_unet.evaluation.quality import QualityRecord, read_quality
 from mpi_unet.files import sha256
+from mpi_unet.inference.finishing import Learnt
 from mpi_unet.learning.prediction import network_weights
 from mpi_unet.learning.recipe import total_stride
 from mpi_unet.learning.transforms import composed
@@ -51,6 +53,7 @@ class TrainedModel:
         domain: What was learnt from.
         split: Who was on which side of which fold.
         key: The same text for models that give the same probabilities.
+        quality: What the run knows about the quality of masks; None for one that does not.
     """
 
     name: str
@@ -65,6 +68,13 @@ class TrainedModel:
     domain: Domain
     split: Split
     key: str
+    quality: QualityRecord | None = None
+
+    @property
+    def learnt(self) -> Learnt:
+        """What finishing a study needs to know."""
+        known = self.domain
+        return Learnt(self.threshold, known.label, known.outlines, known.spacing_mm is not None, self.quality)
 
     def padded(self, batch: Tensor) -> Tensor:
         """A batch (b, 1, ...) whose sides are multiples of the total stride, by repeating its last values."""
@@ -141,6 +151,7 @@ def open_model(run: str | Path) -> TrainedModel:
         domain=_domain(opened, config),
         split=split,
         key=sha256(*digests, repr(plain(config.model)), repr(transforms), str(threshold)),
+        quality=read_quality(opened.quality) if opened.quality.is_file() else None,
     )
 
 

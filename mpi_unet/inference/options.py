@@ -68,6 +68,7 @@ class Options:
         batch_size: Frames (2-D) or volumes (3-D) that go through a network at once.
         runtime: What runs the networks.
         device: ``auto``, ``cpu`` or ``cuda``.
+        num_workers: Processes that fit surfaces while the networks work; None for all cores but one, 0 for none.
     """
 
     shift_px: int = 0
@@ -80,6 +81,7 @@ class Options:
     batch_size: int = 128
     runtime: str = "torch"
     device: str = "auto"
+    num_workers: int | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -98,6 +100,8 @@ class Options:
             problems.append(f"test_time.scale={self.scale}; expected a share from 0 (no scaling) to {LARGEST_SCALE}")
         if not (isinstance(self.batch_size, int) and self.batch_size >= 1):
             problems.append(f"batch_size={self.batch_size}; expected a number of 1 or more")
+        if self.num_workers is not None and self.num_workers < 0:
+            problems.append(f"num_workers={self.num_workers}; expected 0 (no processes) or more, or null")
         if self.runtime in ("onnxruntime", "openvino") and self.device == "cuda":
             problems.append(f"runtime={self.runtime} runs on the CPU; leave out device=cuda, or use runtime=torch")
         if problems:

@@ -124,8 +124,8 @@ class Change:
     Attributes:
         summed_difference_score: Stress minus rest; None where too few segments were scored.
         summed_difference_pct: In percent of what could be reached.
-        reversible_pct: Total perfusion deficit under stress minus that at rest, as `mpi_unet.cardiac.normals` has it; both
-            are judged with the same limit. None without normals.
+        reversible_pct: Total perfusion deficit under stress minus that at rest, as `mpi_unet.cardiac.normals` has
+            it; both are judged with the same limit. None without normals.
         why_not: Why one of them is missing.
     """
 

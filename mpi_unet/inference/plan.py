@@ -1,18 +1,18 @@
 """The plan of a prediction: the studies of an input, one after the other, through the networks of a run.
 
-Studies are read ahead by one thread and measured and written by another, while the networks work; only a few are in
-memory at a time. Each study ends with a result of its own (`study`), so the same command goes on where it was stopped,
-shards run side by side and in any order, and a study that cannot be segmented stops nobody.
+Studies are read ahead by a thread, and measured and written by others (`workers`), while the networks work; only a few
+are in memory at a time. Each study ends with a result of its own (`study`), so the same command goes on where it was
+stopped, shards run side by side and in any order, and a study that cannot be segmented stops nobody.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,21 +24,28 @@ from mpi_unet.inference.options import Options, Shard
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from mpi_unet.inference.dicom_options import DicomOptions
     from mpi_unet.inference.inputs import Input, Study
     from mpi_unet.inference.model import TrainedModel
+    from mpi_unet.inference.results import StudyResult
     from mpi_unet.inference.runtimes import Runner
-    from mpi_unet.inference.study import Prepared, StudyResult
+    from mpi_unet.inference.study import Prepared
 
 __all__ = ["Predictions", "predict"]
 
 RECORD = "prediction.json"
 """Says which run and options a folder of predictions belongs to; its presence makes the folder ours."""
 
-OURS = ("studies", "masks", "probabilities", "predictions.csv", "measurements.csv", "segments.csv", RECORD)
+OURS = (
+    *("studies", "masks", "probabilities", "hearts", "short_axis", "dicom"),
+    *("predictions.csv", "measurements.csv", "segments.csv", "curves.csv", "differences.csv", "dicom.csv", RECORD),
+    *("flags.csv", "worklist.csv"),
+    *("pages", "index.html"),
+)
 """What ``overwrite`` removes: nothing that somebody else put there, and not the cohort, which may have taken hours."""
 
 AHEAD = 8
-"""Studies that are read ahead, and results that wait to be written: enough to bridge a slow file, and little memory."""
+"""Studies that are read ahead: enough to bridge a slow file, and little memory."""
 
 REMEMBERED = 20
 """Studies that are named when they could not be segmented; the table names them all."""
@@ -54,6 +61,10 @@ class Predictions:
         counts: Status to number, over all shards that have run.
         not_segmented: Of this shard: name and reason of what was refused or failed, the first ones.
         num_not_segmented: Of this shard.
+        not_sent: Images of which DICOM objects that were asked for are not there, with the reason; the first ones.
+        num_not_sent: How many.
+        dicom_counts: Status to number of images; empty when no DICOM was asked for.
+        worklist: ``index.html``; None when no pages were asked for.
     """
 
     output: Path
@@ -61,6 +72,10 @@ class Predictions:
     counts: Mapping[str, int]
     not_segmented: tuple[str, ...]
     num_not_segmented: int
+    not_sent: tuple[str, ...] = ()
+    num_not_sent: int = 0
+    dicom_counts: Mapping[str, int] = field(default_factory=dict)
+    worklist: Path | None = None
 
 
 def predict(
@@ -73,6 +88,11 @@ def predict(
     overwrite: bool = False,
     progress: bool = False,
     options: Options | None = None,
+    dicom: DicomOptions | None = None,
+    pages: bool = True,
+    runner: Runner | None = None,
+    normals: Sequence[str | Path] = (),
+    protocol: str = "",
 ) -> Predictions:
     """Segment and measure every study of an input.
 
@@ -85,6 +105,11 @@ def predict(
         overwrite: Throw away what an earlier prediction left in ``output``.
         progress: Show a bar on the terminal.
         options: How; None for the defaults.
+        dicom: What goes out as DICOM; None for nothing.
+        pages: Write a page for each study, and the worklist.
+        runner: Of the run and options, for who predicts often; None to open them.
+        normals: Files of ``prepare normals=...``, or folders of them, that uptake is compared with; empty for none.
+        protocol: Of the studies, in the words of these files.
 
     Returns:
         What became of the studies; whether all of them were segmented is for the caller to look at.
@@ -96,11 +121,15 @@ def predict(
     part, output = Shard.of(shard), Path(output)
     from mpi_unet.inference.inputs import open_input
     from mpi_unet.inference.model import open_model
+    from mpi_unet.inference.perfusion import Normals
     from mpi_unet.inference.runtimes import Runner
     from mpi_unet.inference.tables import PREDICTIONS, write_tables
 
-    model = open_model(run)
-    runner = Runner(model, options.runtime, options.device)
+    if dicom is not None:
+        dicom.check_input(str(input))
+    known_normals = Normals.read(normals, protocol) if normals else None
+    runner = runner or Runner(open_model(run), options.runtime, options.device)
+    model = runner.model
     _enter(output, model, options, overwrite=overwrite)
     given = open_input(input, output, domain=model.domain.domain, source=source)
     bad: list[str] = []
@@ -113,10 +142,30 @@ def predict(
             advance()
     others = [other for other in given.others if other.is_missed] if part.index == 0 else []
     bad += [f"{other.name}: {other.status}, {other.reason}" for other in others[: REMEMBERED - len(bad)]]
-    counts = write_tables(given, output)
+    counts = write_tables(given, output, known_normals)
+    worklist = None
+    if pages:
+        from mpi_unet.inference.pages import write_pages
+
+        worklist = write_pages(given, output, model, with_surfaces=options.measurements == "cardiac")
     if given.error is not None:
         raise given.error
-    return Predictions(output, output / PREDICTIONS, dict(counts), tuple(bad), number_bad + len(others))
+    made = Predictions(
+        output, output / PREDICTIONS, dict(counts), tuple(bad), number_bad + len(others), worklist=worklist
+    )
+    if dicom is None or not dicom.kinds:
+        return made
+    from mpi_unet.inference.dicom_images import DicomInput
+    from mpi_unet.inference.dicom_out import write_dicom_results
+
+    images = DicomInput.of(input, output, source)
+    statuses: Counter[str] = Counter()
+    missed: list[str] = []
+    for image in write_dicom_results(given, images, output, model, dicom):
+        statuses[image.status] += 1
+        if image.is_missed:
+            missed.append(f"{image.study}: {image.status}, {image.reason}")
+    return replace(made, not_sent=tuple(missed[:REMEMBERED]), num_not_sent=len(missed), dicom_counts=dict(statuses))
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
@@ -124,17 +173,20 @@ def predict(
 
 def _results(given: Input, part: Shard, runner: Runner, output: Path, options: Options) -> Iterator[StudyResult]:
     """The result of each study of a shard, as they are finished."""
-    from mpi_unet.inference.study import StudyResult, finish_study, prepare_study, probabilities
+    from mpi_unet.inference.results import StudyResult
+    from mpi_unet.inference.study import prepare_study, probabilities
+    from mpi_unet.inference.workers import Finisher, num_finishers
 
     wanted = (study for position, study in enumerate(given.studies()) if part.takes(position))
+    learnt, domain = runner.model.learnt, runner.model.domain.domain
+    number = num_finishers(options, learnt, len(given) // part.number, domain)
+    finisher = Finisher(number, learnt, output, options)
     reader = ThreadPoolExecutor(1, thread_name_prefix="reading")
-    writer = ThreadPoolExecutor(1, thread_name_prefix="writing")
-    waiting: deque[Future[StudyResult]] = deque()
     group: list[Prepared] = []
 
     def segment() -> None:
         for prepared, answer in zip(group, probabilities(group, runner, options), strict=True):
-            waiting.append(writer.submit(finish_study, prepared, answer, runner.model, output, options))
+            finisher.add(prepared.read, answer)
         group.clear()
 
     def prepare(study: Study) -> Prepared | StudyResult:
@@ -148,15 +200,15 @@ def _results(given: Input, part: Shard, runner: Runner, output: Path, options: O
             group.append(one)
             if sum(member.image.shape[1] for member in group) >= options.batch_size:
                 segment()
-            while len(waiting) > AHEAD:
-                yield waiting.popleft().result()
+            while finisher.is_full:
+                yield finisher.next()
         if group:
             segment()
-        while waiting:
-            yield waiting.popleft().result()
+        while len(finisher):
+            yield finisher.next()
     finally:
         reader.shutdown(cancel_futures=True)
-        writer.shutdown(cancel_futures=True)
+        finisher.close()
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Any, items: Iterator[Any]) -> Iterator[Any]:
@@ -218,7 +270,7 @@ def _refuse_other_record(output: Path, old: Mapping[str, Any], new: Mapping[str,
     ]
     if old.get("key") != new["key"]:
         before = old.get("options") or {}
-        free = {"batch_size", "device"}
+        free = {"batch_size", "device", "num_workers"}
         differing += [
             f"{name} was {before.get(name)}, is now {value}"
             for name, value in new["options"].items()

@@ -2,7 +2,7 @@
 
 For the last two each network is exported once to ONNX, for the frame size at hand and any number of frames, and kept in
 ``<run>/exported``. Before an export speaks about a study, it answers the first real frames beside torch; if a
-probability differs by more than ``LARGEST_ERROR``, that is an error.
+probability differs by more than ``LARGEST_ERROR``, that is an error. Blank frames are no measure of that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ LARGEST_ERROR = 1e-4
 
 NUM_CHECKED = 4
 """Frames of the first batch that are compared: all of them would double the time to the first result."""
+
+LEAST_CONTRAST = 1e-3
+"""Standard deviation below which a frame is blank. Normalization inside a network divides what is left of a blank frame
+by almost nothing, so that rounding alone moves its probabilities by 0.02: it says nothing about an export."""
 
 OPSET = 18
 """Of ONNX: the first that the exporter of torch writes, and old enough for every runtime."""
@@ -97,7 +101,7 @@ class Runner:
         key = (position, tuple(batch.shape[2:]))
         if key not in self._made:
             made = _MAKERS[self.runtime](self, position, batch)
-            _check_equal(self.model, position, made, self._torch[position], batch[:NUM_CHECKED], self.runtime)
+            _check_equal(self.model, position, made, self._torch[position], _telling(batch), self.runtime)
             self._made[key] = made
         return self._made[key]
 
@@ -173,6 +177,16 @@ def _export(network: nn.Module, batch: Tensor, path: Path) -> None:
     if program is None:
         raise RunError("torch exported nothing; use runtime=torch")
     program.save(os.fspath(path), external_data=False)
+
+
+def _telling(batch: Tensor) -> Tensor:
+    """The frames of a batch with most contrast; noise where all are blank."""
+    contrast = batch.flatten(1).std(dim=1)
+    order = contrast.argsort(descending=True)[:NUM_CHECKED]
+    chosen = batch[order[contrast[order] > LEAST_CONTRAST]]
+    if len(chosen):
+        return chosen
+    return torch.rand((NUM_CHECKED, *batch.shape[1:]), generator=torch.Generator().manual_seed(0)).to(batch.device)
 
 
 def _check_equal(model: TrainedModel, position: int, made: Network, own: Network, batch: Tensor, runtime: str) -> None:

@@ -1,8 +1,8 @@
 """The tables of a prediction, made from the results of the studies whenever somebody finishes.
 
 ``predictions.csv`` has one row for everything that the input holds; what was measured is in ``measurements.csv``,
-``segments.csv``, ``curves.csv`` and ``differences.csv`` (`measured_rows`). Results are read one at a time, so that memory
-hardly grows with their number.
+``segments.csv``, ``curves.csv`` and ``differences.csv`` (`measured_rows`), how far to trust it in ``flags.csv`` and
+``worklist.csv`` (`worklist`). Results are read one at a time, so that memory hardly grows with their number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from mpi_unet.inference.measured_rows import (
     MeasuredRows,
 )
 from mpi_unet.inference.perfusion import Normals
-from mpi_unet.inference.study import StudyResult, mask_file, result_file
+from mpi_unet.inference.results import StudyResult, mask_file, result_file
+from mpi_unet.inference.worklist import (
+    FLAG_COLUMNS,
+    FLAGS,
+    QUALITY_COLUMNS,
+    WORKLIST,
+    WORKLIST_COLUMNS,
+    Worklist,
+    flag_rows,
+)
 
 __all__ = ["CURVES", "DIFFERENCES", "MEASUREMENTS", "PREDICTIONS", "SEGMENTS", "WAITING", "write_tables"]
 
@@ -51,6 +60,7 @@ PREDICTION_COLUMNS = (
     "folds",
     "other_domain",
     "source_uid",
+    *QUALITY_COLUMNS,
 )
 
 
@@ -67,7 +77,7 @@ def write_tables(given: Input, output: str | Path, normals: Normals | None = Non
     """
     output = Path(output)
     counts: Counter[str] = Counter()
-    measured = MeasuredRows(output, normals)
+    measured, worklist = MeasuredRows(output, normals), Worklist()
     with (
         waiting_lock(output / ".lock"),
         _table(output / PREDICTIONS, PREDICTION_COLUMNS) as predictions,
@@ -75,11 +85,14 @@ def write_tables(given: Input, output: str | Path, normals: Normals | None = Non
         _table(output / SEGMENTS, SEGMENT_COLUMNS) as segments,
         _table(output / CURVES, CURVE_COLUMNS) as curves,
         _table(output / DIFFERENCES, DIFFERENCE_COLUMNS) as differences,
+        _table(output / FLAGS, FLAG_COLUMNS) as flags,
+        _table(output / WORKLIST, WORKLIST_COLUMNS) as order,
     ):
         for study in given.studies():
             result = _result(output, study)
             counts[result.status] += 1
-            predictions.writerow(_prediction_row(result, output))
+            predictions.writerow(_prediction_row(result, output) | worklist.add(result))
+            flags.writerows(flag_rows(result))
             if result.status == "segmented":
                 row, parts = measured.of_image(study, result)
                 measurements.writerow(row)
@@ -90,6 +103,7 @@ def write_tables(given: Input, output: str | Path, normals: Normals | None = Non
             segments.writerows(parts)
             curves.writerows(points)
         differences.writerows(measured.of_patients())
+        order.writerows(worklist.rows())
         for other in given.others:
             counts[other.status] += 1
             predictions.writerow({"study_id": other.name, "status": other.status, "reason": other.reason})

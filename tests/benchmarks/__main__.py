@@ -17,7 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from benchmarks.measure import CHECKOUT, Options, Row, as_json, machine
 
 SUBJECTS = (
-    *("training", "tutorial", "stacked", "distributed", "prediction", "scoring", "agreement", "startup", "growth"),
+    *("training", "tutorial", "stacked", "distributed", "prediction", "dicom", "scoring"),
+    *("agreement", "startup", "growth"),
     "nnunet",
 )
 """In this order; nnunet takes most of an hour and is measured only when it is named."""

@@ -16,8 +16,9 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from mpi_unet.cohort.domain import OutlineFacts, outline_size
+from mpi_unet.shapes import Mask, SpacingMm
 
-__all__ = ["Kept", "largest_part", "plausible_parts"]
+__all__ = ["Kept", "clean_case", "largest_part", "plausible_parts"]
 
 AnyMask = Bool[np.ndarray, "*axes"]
 
@@ -90,6 +91,31 @@ def largest_part(mask: AnyMask) -> Kept:
         return Kept(mask, 0, 0)
     whole = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
     return Kept(whole, number - 1, int(np.count_nonzero(mask) - np.count_nonzero(whole)))
+
+
+def clean_case(mask: Mask, steps_mm: SpacingMm, known: OutlineFacts, *, is_projection: bool, by_place: bool) -> Kept:
+    """Keep the ventricle of one case; each view of a projection set is cleaned on its own.
+
+    Args:
+        mask: What the network outlined (z, y, x).
+        steps_mm: Spacing in mm; ones where nobody knows it, as in ``known``.
+        known: Sizes and places of the outlines of training.
+        is_projection: Slices are views.
+        by_place: Keep the plausible parts; else the largest one, wherever it lies.
+    """
+    frames = list(mask) if is_projection else [mask]
+    steps = steps_mm[-frames[0].ndim :]
+    kept = [plausible_parts(frame, steps, known) if by_place else largest_part(frame) for frame in frames]
+    if not is_projection:
+        return kept[0]
+    odd = sum(bool(one.remarks) for one in kept)
+    remark = f"{odd} of {len(kept)} views show an outline of a size or at a place that training did not have"
+    return Kept(
+        np.stack([one.mask for one in kept]),
+        sum(one.num_removed for one in kept),
+        sum(one.num_voxels_removed for one in kept),
+        (remark,) if odd else (),
+    )
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
