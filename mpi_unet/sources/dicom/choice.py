@@ -194,7 +194,9 @@ def one_domain(candidates: Sequence[Candidate], domain: str | None) -> tuple[lis
         )
     chosen = domain or next(iter(counts), "")
     kept = [candidate for candidate in candidates if candidate.seen.domain == chosen]
-    has_one: set[tuple[str, str | None]] = {(one.patient, acquisition) for one in kept for acquisition in (one.seen.acquisition, "")}
+    has_one: set[tuple[str, str | None]] = {
+        (one.patient, acquisition) for one in kept for acquisition in (one.seen.acquisition, "")
+    }
     has_one |= {(one.patient, None) for one in kept if not one.seen.acquisition}
     left = []
     for candidate in candidates:
