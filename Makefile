@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # One process a core, one thread each: two processes whose networks use two threads each stand in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: help setup demo check test test-fast bench docs notebooks wheel clean lock
+.PHONY: help setup demo check test test-fast test-long bench docs notebooks wheel clean lock
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,12 +33,15 @@ check: setup ## lint, format, types, floors, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell mpi_unet conf docs tests README.md
 
-test: setup ## everything that must hold: check, then all tests
+test: setup ## everything that must hold on every push: check, then all tests but the long ones
 	$(MAKE) check
-	$(PYTEST)
+	$(PYTEST) -m "not long"
+
+test-long: setup ## the long tests: a real Slurm, kill -9 at twenty moments, every benchmark once
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 test-fast: setup ## the tests that take seconds
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 bench: setup ## measure speed as ratios to a baseline in the same run
 	cd tests && $(abspath $(BIN))/python -W ignore -m benchmarks $(BENCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,9 @@ from mpi_unet.doors import door, one_message
 from mpi_unet.errors import ConfigError, PredictionError, listing, nearest
 from mpi_unet.inference.dicom_options import DicomOptions
 from mpi_unet.inference.options import Options, Shard
+
+if TYPE_CHECKING:
+    from mpi_unet.inference.plan import Predictions
 
 OPTION_KEYS = (
     *("allow_other_domain", "measurements", "probabilities", "short_axis"),
@@ -73,23 +76,10 @@ def task(config: DictConfig) -> None:
     if made.worklist is not None:
         console.print(f"worklist: {made.worklist}")
     console.print(str(made.table))
-    if made.num_not_segmented and not given["accept_incomplete"]:
-        hidden = made.num_not_segmented - len(made.not_segmented)
-        lines = [*made.not_segmented, *([f"... and {hidden} more"] if hidden else [])]
+    if not given["accept_incomplete"] and (problems := _missing(made)):
         raise PredictionError(
-            f"{made.num_not_segmented} of what was asked for was not segmented:\n{listing(lines)}\nEverything else is "
-            f"done; {made.table} lists all. Correct these studies and give the same command again, "
-            "allow studies unlike training with allow_other_domain=true, or end without an error with "
-            "accept_incomplete=true"
-        )
-    if made.num_not_sent and not given["accept_incomplete"]:
-        hidden = made.num_not_sent - len(made.not_sent)
-        lines = [*made.not_sent, *([f"... and {hidden} more"] if hidden else [])]
-        raise PredictionError(
-            f"of {made.num_not_sent} images not all DICOM objects that were asked for are there:\n{listing(lines)}\n"
-            f"Everything else is done; {made.table.with_name('dicom.csv')} lists all. Leave out of dicom_out what "
-            "cannot be made, or end without an error with accept_incomplete=true; what an archive refused is sent "
-            "again by the same command"
+            "\n".join(problems) + "\nEverything else is done. Correct these and give the same command again, or end "
+            "without an error with accept_incomplete=true"
         )
 
 
@@ -152,6 +142,27 @@ def _serve(given: Mapping[str, Any], options: Options, dicom: DicomOptions) -> N
         say=console.print,
     )
     console.print(str(given["output"]))
+
+
+def _missing(made: Predictions) -> list[str]:
+    """What was asked for and is not there, studies and DICOM objects, each with what helps."""
+    problems = []
+    if made.num_not_segmented:
+        hidden = made.num_not_segmented - len(made.not_segmented)
+        lines = [*made.not_segmented, *([f"... and {hidden} more"] if hidden else [])]
+        problems.append(
+            f"{made.num_not_segmented} of what was asked for was not segmented:\n{listing(lines)}\n{made.table} lists "
+            "all; studies unlike training are allowed with allow_other_domain=true"
+        )
+    if made.num_not_sent:
+        hidden = made.num_not_sent - len(made.not_sent)
+        lines = [*made.not_sent, *([f"... and {hidden} more"] if hidden else [])]
+        problems.append(
+            f"of {made.num_not_sent} images not all DICOM objects that were asked for are there:\n{listing(lines)}\n"
+            f"{made.table.with_name('dicom.csv')} lists all. Leave out of dicom_out what cannot be made; what an archive "
+            "refused is sent again by the same command"
+        )
+    return problems
 
 
 def _texts(given: Any) -> list[str]:

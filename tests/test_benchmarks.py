@@ -16,7 +16,7 @@ from doors import CHECKOUT
 from mpi_unet.cohort.table import Cohort
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_every_benchmark_runs(subject, tmp_path):
     if subject == "nnunet" and nnunet.why_not():

@@ -23,7 +23,7 @@ MOMENTS = 20
 """In all; ``python tests/killed.py`` takes so many of each door."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_twenty_random_moments_and_given_again_ends_with_the_same_result(tmp_path):
     words = [sys.executable, "-W", "ignore", "tests/killed.py", "--in-all", str(MOMENTS), "--seed", "1"]
     done = subprocess.run(

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from derived_builders import complaints
 from doors import open_door, start_door
-from nm_mutations import mutated, origins
+from nm_mutations import Origin, mutated, origins
 from orthanc_server import OrthancServer, free_port, running_orthanc
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from served_builders import put, study_image, threshold_networks, wall_points_mm
 from test_predict_dicom import NEAR_MM, middle_mm
 
+from mpi_unet.dicom.nm_modules import unique_id
 from mpi_unet.inference.dicom_options import DicomOptions, Network
 from mpi_unet.inference.options import Options
 from mpi_unet.inference.serving import serve
@@ -234,7 +235,15 @@ def test_a_wrong_command_to_serve_gets_one_message(little_run, monkeypatch, capf
     assert said in capfd.readouterr().err
 
 
-def test_of_a_folder_of_damaged_files_each_has_its_row(little_run, tmp_path, monkeypatch):
+def with_own_identifier(origin: Origin, number: int) -> Origin:
+    """The file as another image: files that share an identifier and differ in their pixels stop the whole folder."""
+    dataset, buffer = dcmread(io.BytesIO(origin.content), force=True), io.BytesIO()
+    dataset.SOPInstanceUID = unique_id("damaged", str(number))
+    dataset.save_as(buffer, enforce_file_format=False)
+    return Origin(origin.name, buffer.getvalue())
+
+
+def test_of_a_folder_of_damaged_files_each_has_its_row(little_run, tmp_path, monkeypatch, caplog):
     threshold_networks(monkeypatch)
     rng = np.random.default_rng(0)
     (tmp_path / "runs").symlink_to(little_run / "runs")
@@ -242,7 +251,7 @@ def test_of_a_folder_of_damaged_files_each_has_its_row(little_run, tmp_path, mon
     (tmp_path / "whole").mkdir()
     whole = origins(tmp_path / "whole", None)
     for number in range(60):
-        _, content = mutated(whole[number % len(whole)], rng)
+        _, content = mutated(with_own_identifier(whole[number % len(whole)], number), rng)
         (tmp_path / "export" / f"damaged{number}").write_bytes(content)
     words = ["run=runs/train", "input=export", "output=out", "allow_other_domain=true", "measurements=volume"]
     words += [
@@ -253,7 +262,9 @@ def test_of_a_folder_of_damaged_files_each_has_its_row(little_run, tmp_path, mon
         "num_workers=0",
     ]
     words += ["dicom_out=[seg,sr]", "accept_incomplete=true", "source.allow_unknown_geometry=true"]
+    caplog.clear()  # of what pydicom said while the files were damaged
     assert open_door("predict", *words, folder=tmp_path, monkeypatch=monkeypatch) == 0
+    assert not [record for record in caplog.records if record.name.startswith("pydicom")]  # it quotes headers
     files = rows_of(tmp_path / "out/cohort_private/files.csv")
     rows = rows_of(tmp_path / "out/predictions.csv")
     taken = [row["taken"] for row in files if row["taken"]]

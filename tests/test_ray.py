@@ -50,7 +50,7 @@ def trainings(folder: Path) -> list[tuple[int, int]]:
     return [(int(pid), int(parent)) for pid, parent, _ in rows if Path(f"/proc/{pid}/cwd").resolve() == folder]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_documented_script_runs_the_folds_on_two_nodes_although_a_worker_is_killed(tmp_path):
     folder = tmp_path.resolve()
     write_tiny_cohort(folder / "cohort", 6)

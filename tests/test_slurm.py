@@ -65,7 +65,7 @@ def array_job(cluster):
     return max(int(job.partition("_")[0]) for job in cluster.jobs() if "_" in job)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_folds_are_killed_preempted_and_interrupted_and_the_run_ends_as_an_undisturbed_one(
     cluster, folder, monkeypatch, capfd
 ):
@@ -121,7 +121,7 @@ def test_folds_are_killed_preempted_and_interrupted_and_the_run_ends_as_an_undis
     assert capfd.readouterr().out.splitlines()[-1] == "runs/train/report.html", "the same command without -m says it"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_optuna_sends_its_trials_to_the_cluster(cluster, folder):
     pytest.importorskip("optuna")
     words = [*RECIPE, "trainer.max_epochs=2", "split=holdout", "name=search", "loss=dice,cross_entropy"]
@@ -139,7 +139,7 @@ def test_optuna_sends_its_trials_to_the_cluster(cluster, folder):
     assert len(rows) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_nodes_share_a_fold(cluster, folder):
     """Slurm starts both processes itself; they find each other as on a real cluster, but on loopback."""
     loopback = 'hydra.launcher.setup=["export MASTER_ADDR=127.0.0.1 GLOO_SOCKET_IFNAME=lo"]'

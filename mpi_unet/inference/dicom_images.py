@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mpi_unet.dicom.identity import DEFAULT_KEY_FILE, METHOD, Pseudonyms, patient_id_of
-from mpi_unet.dicom.nm.file import open_dataset
+from mpi_unet.dicom.nm.file import open_dataset, quiet
 from mpi_unet.dicom.origin import Origin, origin_of
 from mpi_unet.errors import ConfigError, DicomError
 from mpi_unet.inference.inputs import DEFAULT_SOURCE, PACS_SOURCE, default_source
@@ -122,22 +122,23 @@ def origin_of_image(image: DicomImage, given: DicomInput, source_uid: str, *, is
         DicomError: The file is gone, or is not the image that was segmented any more.
     """
     dataset = open_dataset(image.file, pixels=False)
-    if given.pseudonyms.uid(str(dataset.get("SOPInstanceUID", "") or "")) != source_uid:
-        raise DicomError(
-            "the file is not the image that was segmented any more; expected the same SOPInstanceUID (0008,0018); give "
-            "the folder as it was, or predict anew with overwrite=true"
+    with quiet():  # what is read of a header is decoded here, and remarks about it quote it
+        if given.pseudonyms.uid(str(dataset.get("SOPInstanceUID", "") or "")) != source_uid:
+            raise DicomError(
+                "the file is not the image that was segmented any more; expected the same SOPInstanceUID (0008,0018); give "
+                "the folder as it was, or predict anew with overwrite=true"
+            )
+        choice: dict[str, Any] = {"energy_window": given.energy_window} if given.energy_window else {}
+        if not is_pseudonymous or _is_copy(dataset):
+            return origin_of(dataset, identity="source", **choice)
+        whose = patient_id_of(dataset)
+        is_known = bool(whose) and whose.casefold() not in PLACEHOLDERS
+        return origin_of(
+            dataset,
+            pseudonyms=given.pseudonyms,
+            patient_id=None if is_known else str(dataset.get("StudyInstanceUID", "")),
+            **choice,
         )
-    choice: dict[str, Any] = {"energy_window": given.energy_window} if given.energy_window else {}
-    if not is_pseudonymous or _is_copy(dataset):
-        return origin_of(dataset, identity="source", **choice)
-    whose = patient_id_of(dataset)
-    is_known = bool(whose) and whose.casefold() not in PLACEHOLDERS
-    return origin_of(
-        dataset,
-        pseudonyms=given.pseudonyms,
-        patient_id=None if is_known else str(dataset.get("StudyInstanceUID", "")),
-        **choice,
-    )
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
