@@ -159,8 +159,8 @@ def _missing(made: Predictions) -> list[str]:
         lines = [*made.not_sent, *([f"... and {hidden} more"] if hidden else [])]
         problems.append(
             f"of {made.num_not_sent} images not all DICOM objects that were asked for are there:\n{listing(lines)}\n"
-            f"{made.table.with_name('dicom.csv')} lists all. Leave out of dicom_out what cannot be made; what an archive "
-            "refused is sent again by the same command"
+            f"{made.table.with_name('dicom.csv')} lists all. Leave out of dicom_out what cannot be made; what an "
+            "archive refused is sent again by the same command"
         )
     return problems
 

@@ -67,7 +67,7 @@ def study_image(patient: int, *, negative: bool = False, num_gates: int = 1, kin
     if kind == "TOMO":
         from nm_builders import ORBIT
 
-        counts = np.random.default_rng(0).integers(5, 10, (12, 16, 16))  # an image whose pixels are all equal is left out
+        counts = np.random.default_rng(0).integers(5, 10, (12, 16, 16))  # equal pixels make no case
         image = tomo(counts, spacing_mm=(6.4, 6.4), orbit=ORBIT, identity=identity)
     else:
         shape, stack, affine = stack_around(shell, negative=negative)

@@ -125,8 +125,8 @@ def origin_of_image(image: DicomImage, given: DicomInput, source_uid: str, *, is
     with quiet():  # what is read of a header is decoded here, and remarks about it quote it
         if given.pseudonyms.uid(str(dataset.get("SOPInstanceUID", "") or "")) != source_uid:
             raise DicomError(
-                "the file is not the image that was segmented any more; expected the same SOPInstanceUID (0008,0018); give "
-                "the folder as it was, or predict anew with overwrite=true"
+                "the file is not the image that was segmented any more; expected the same SOPInstanceUID (0008,0018); "
+                "give the folder as it was, or predict anew with overwrite=true"
             )
         choice: dict[str, Any] = {"energy_window": given.energy_window} if given.energy_window else {}
         if not is_pseudonymous or _is_copy(dataset):
