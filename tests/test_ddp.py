@@ -24,6 +24,8 @@ from mpi_unet.files import read_json
 from mpi_unet.learning.augmentation import BatchTransforms
 from mpi_unet.learning.datamodule import EpochSampler, FoldData, PreparedCase, Samples
 
+pytestmark = pytest.mark.long  # minutes: every test trains or talks to servers
+
 RECIPE = [
     *("data=cohort", "data.root=cohort", "data.reader=truth", "model.channels=[4,8]", "model.strides=[2]"),
     *("trainer.accelerator=cpu", "loss=cross_entropy"),

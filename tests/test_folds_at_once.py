@@ -23,6 +23,8 @@ from mpi_unet.folds_at_once import _failure, _places, check_parallel, raise_fail
 from mpi_unet.learning.together import common_start
 from mpi_unet.run import Run
 
+pytestmark = pytest.mark.long  # minutes: every test trains or talks to servers
+
 NETWORK = ["trainer=cpu", "model.channels=[4,8]", "model.strides=[2]", "loader.batch_size=5", "trainer.max_epochs=4"]
 WORDS = [*NETWORK, "data=cohort", "data.root=cohort", "data.reader=truth", "split.num_folds=3"]
 STACKED, PROCESSES = "split.parallel=stacked", "split.parallel=processes"

@@ -18,6 +18,8 @@ from mpi_unet.dicom.identity import Pseudonyms, deidentified
 from mpi_unet.errors import ConfigError
 from mpi_unet.inference.dicom_options import DicomOptions
 
+pytestmark = pytest.mark.long  # minutes: every test trains or talks to servers
+
 highdicom = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'mpi_unet[dicom]'")
 
 NUM_GATES = 8

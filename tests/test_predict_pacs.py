@@ -29,6 +29,8 @@ from mpi_unet.inference.options import Options
 from mpi_unet.inference.serving import serve
 from mpi_unet.sources.pacs.storing import archive_at, store
 
+pytestmark = pytest.mark.long  # minutes: every test trains or talks to servers
+
 pytest.importorskip("highdicom", reason="needs highdicom: pip install 'mpi_unet[dicom]'")
 pytest.importorskip("pynetdicom", reason="needs pynetdicom: pip install 'mpi_unet[pacs]'")
 

@@ -20,6 +20,8 @@ from mpi_unet.errors import ConfigError
 from mpi_unet.files import read_json
 from mpi_unet.sweeps import is_sweep, job_name, words_that_name_jobs
 
+pytestmark = pytest.mark.long  # minutes: every test trains or talks to servers
+
 COHORT = ["data=cohort", "data.root=cohort", "data.reader=truth"]
 FAST = [*TINY, *COHORT, "split=holdout"]
 SEARCH = ["-m", "hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "name=search"]

@@ -148,7 +148,9 @@ def largest_component(image: Image, *, per_frame: bool, fraction: float = 0.5) -
 
 
 def _by_patient(
-    masks: Sequence[Mask], patient_ids: Sequence[str], fitted: Mapping[tuple[int, ...], Float32[np.ndarray, "z y x"]]
+    masks: Sequence[Bool[np.ndarray, "..."]],
+    patient_ids: Sequence[str],
+    fitted: Mapping[tuple[int, ...], Float32[np.ndarray, "..."]],
 ) -> Iterator[OperatingCounts]:
     """Counts of the mean shape in each patient; only patients who have cases to come are kept in memory."""
     to_come, begun = Counter(patient_ids), dict[str, OperatingCounts]()
