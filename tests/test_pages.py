@@ -18,6 +18,8 @@ from mpi_unet.inference.quality import Flag as QualityFlag
 from mpi_unet.inference.quality import Quality
 from mpi_unet.inference.results import StudyResult
 
+pytestmark = pytest.mark.long  # minutes: every test trains, exports or draws many pages
+
 QUICK = Options(measurements="volume", component="none", num_workers=0)
 
 

@@ -345,7 +345,9 @@ def test_an_export_of_a_clinic_is_segmented_and_every_file_has_its_row(folder, m
     words = ["source=dicom", f"source.key_file={folder / 'key'}", "allow_other_domain=true"]
     assert door(folder, monkeypatch, *words, input="export") == 2
     said = capfd.readouterr()
-    assert "PredictionError: 6 of what was asked for" in said.err, "half a file, nobody, and four acquisitions without slices"
+    assert "PredictionError: 6 of what was asked for" in said.err, (
+        "half a file, nobody, and four acquisitions without slices"
+    )
     rows = table(folder / "out/predictions.csv")
     files = table(folder / "out/cohort_private/files.csv")
     assert len(rows) == len(files) == 19

@@ -22,6 +22,8 @@ from mpi_unet.inference.options import Options
 from mpi_unet.inference.results import blank_result, mask_file, result_file
 from mpi_unet.inference.workers import DIED, Finisher, num_finishers
 
+pytestmark = pytest.mark.long  # minutes: every test trains, exports or draws many pages
+
 
 @pytest.fixture(scope="module")
 def shells(tmp_path_factory):

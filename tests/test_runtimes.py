@@ -13,6 +13,8 @@ from mpi_unet.inference.model import open_model
 from mpi_unet.inference.options import Options
 from mpi_unet.inference.runtimes import LARGEST_ERROR, Runner
 
+pytestmark = pytest.mark.long  # minutes: every test trains, exports or draws many pages
+
 EXPORTED = ["onnxruntime", "openvino"]
 
 
