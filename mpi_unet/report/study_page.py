@@ -204,7 +204,7 @@ def _unit_words(polar: PolarMap | None) -> str:
         >>> _unit_words(PolarMap(np.ones((4, 24)), np.ones((4, 24)), "mean", "percent of percentile 90"))
         'uptake, % of percentile 90'
     """
-    return "" if polar is None else f"uptake, {polar.unit.replace('percent', '%')}"
+    return "" if polar is None else f"uptake, {polar.unit.replace('percent of', '% of')}"
 
 
 def _segment_rows(
