@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,10 +279,10 @@ def test_empty_gates_are_named() -> None:
 def test_without_highdicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import_module = builtins.__import__
 
-    def missing(name: str, *args: object, **kwargs: object) -> object:
+    def missing(name: str, *args: Any, **kwargs: Any) -> object:
         if name.startswith("highdicom"):
             raise ImportError(name)
-        return import_module(name, *args, **kwargs)  # type: ignore[arg-type]
+        return import_module(name, *args, **kwargs)
 
     where = origin(marked_volume(short_axis()))
     monkeypatch.setattr(builtins, "__import__", missing)

@@ -245,7 +245,7 @@ def test_each_task_draws_the_numbers_that_it_draws_alone():
         np.random.seed(task)  # noqa: NPY002 - Lightning seeds the global one
         drawn = []
         for step in range(3):
-            drawn.append((float(torch.rand(1)), float(np.random.random())))  # noqa: NPY002
+            drawn.append((float(torch.rand(1)), float(np.random.random())))  # noqa: NPY002 - as above
             pause(step)
         return drawn
 

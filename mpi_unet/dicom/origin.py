@@ -182,6 +182,7 @@ def _without_pixels(dataset: Dataset) -> Dataset:
     bare = Dataset()
     for tag in dataset.keys():  # noqa: SIM118 - iterating a dataset converts every element, the pixels too
         if tag < 0x7FE00000:
+            # the ways in which pydicom fails to convert an element of a damaged file
             with suppress(ValueError, TypeError, AttributeError, OverflowError, NotImplementedError, KeyError):
                 bare[tag] = copy.deepcopy(dataset[tag])  # what cannot be read cannot be passed on
     bare.file_meta = FileMetaDataset()

@@ -91,8 +91,9 @@ class _OfImage(Operation):
     def apply(self, image: Tensor, label: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
         return self.changed(image, over_pixels(numbers["value"], image)), label
 
+    @abstractmethod
     def changed(self, image: Tensor, value: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The image, given the number of each sample shaped like it."""
 
 
 class ScaleIntensity(_OfImage):
@@ -206,9 +207,7 @@ class Flip(Operation):
         """Mirror."""
         dims = image.ndim - 2
         axes = [2 + (axis % dims) for axis in (range(dims) if self.axes is None else self.axes)]
-        return tuple(
-            array.flip(axes) if key in self.keys else array for key, array in (("image", image), ("label", label))
-        )  # type: ignore[return-value]
+        return image.flip(axes) if "image" in self.keys else image, label.flip(axes) if "label" in self.keys else label
 
 
 # --- Which arguments are served ---------------------------------------------------------------------------------------

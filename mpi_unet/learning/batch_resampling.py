@@ -7,6 +7,7 @@ above 1 makes it smaller.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,9 +41,9 @@ class _Resampling(Operation):
         """Whether torch knows how to interpolate and pad as asked."""
         return set(self.mode.values()) <= set(MODES) and set(self.padding.values()) <= set(PADDING_MODES)
 
+    @abstractmethod
     def grid(self, numbers: Numbers, size: Sequence[int], device: torch.device) -> Tensor:
         """Where each pixel is read from, as ``grid_sample`` wants it: (b, ..., dims), x first, in [-1, 1]."""
-        raise NotImplementedError
 
     def apply(self, image: Tensor, label: Tensor, numbers: Numbers) -> tuple[Tensor, Tensor]:
         """Read image and label at the new places."""

@@ -45,12 +45,12 @@ def fold_trainer(
         progress: What tells the user how far it is.
         seed: Of this fold.
     """
-    for middle in folder.glob(
-        "hpc_ckpt_*"
-    ):  # what Lightning leaves when Slurm interrupts it in the middle of an epoch;
-        middle.unlink(missing_ok=True)  # a fold goes on from whole epochs only, or its numbers would be others
+    # Lightning leaves these when Slurm interrupts it in the middle of an epoch; a fold goes on from whole epochs only,
+    # or its numbers would be others
+    for middle in folder.glob("hpc_ckpt_*"):
+        middle.unlink(missing_ok=True)
     # torch would fill all new memory with NaN where deterministic algorithms are asked for: 5 % of the time here, and
-    # of no use to operations that write before they read
+    # of no use to operations that write before they read (mypy does not see the attribute: a property of the module)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return make_trainer(
         default_root_dir=folder,  # one folder a fold, or Lightning's cluster checkpoints of two folds meet

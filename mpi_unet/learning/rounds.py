@@ -153,13 +153,13 @@ class _Failure:
 def _random_states() -> tuple[Any, ...]:
     device = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     # the global generator, because Lightning's seed_everything seeds it and transforms may draw from it
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), device  # noqa: NPY002
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), device  # noqa: NPY002 - see above
 
 
 def _set_random_states(states: tuple[Any, ...]) -> None:
     python, numpy, cpu, device = states
     random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002
+    np.random.set_state(numpy)  # noqa: NPY002 - the global generator, as above
     torch.set_rng_state(cpu)
     if device is not None:
         torch.cuda.set_rng_state(device)
