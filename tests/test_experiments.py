@@ -125,7 +125,7 @@ def test_network_that_outlines_nothing_is_reported(folder, monkeypatch, capfd):
     assert said.splitlines()[-1] == "runs/nothing/report.html"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_share_a_fold(tmp_path):
     from doors import start_door
 
