@@ -165,6 +165,6 @@ def test_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert open_door("export", *words[:2], f"output={base}", "reader=B", folder=tmp_path, monkeypatch=monkeypatch) == 2
     assert "holds something that format=datalist did not make and will not replace" in capsys.readouterr().err
     assert open_door("export", words[0], "format=nnunett", "output=x", folder=tmp_path, monkeypatch=monkeypatch) == 2
-    assert "format=nnunett; expected datalist or nnunet; did you mean 'nnunet'?" in capsys.readouterr().err
+    assert "nnunet | slicer; did you mean 'nnunet'?" in capsys.readouterr().err
     assert open_door("export", "format=nnunet", "output=x", folder=tmp_path, monkeypatch=monkeypatch) == 2
     assert "cohort must be given: add cohort=<cohort>, or run=<run>" in capsys.readouterr().err
