@@ -43,7 +43,7 @@ def door(task: Callable[[], Any]) -> NoReturn:
         _say(f"{type(error).__name__}: {error}")
         sys.exit(EXIT_INPUT)
     except (HydraException, OmegaConfBaseException) as error:
-        _say(f"ConfigError: {_explain(error)}")
+        _say(f"ConfigError: {explained(error)}")
         sys.exit(EXIT_INPUT)
     sys.exit(0)
 
@@ -73,7 +73,7 @@ def one_message(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any
 _kept_error: list[BaseException] = []
 
 
-def _explain(error: Exception) -> str:
+def explained(error: Exception) -> str:
     """Hydra's complaint in our words, with the nearest right word."""
     text = str(error)
     if type(error).__name__ == "OverrideParseException":
