@@ -152,7 +152,8 @@ def _missing(made: Predictions) -> list[str]:
         lines = [*made.not_segmented, *([f"... and {hidden} more"] if hidden else [])]
         problems.append(
             f"{made.num_not_segmented} of what was asked for was not segmented:\n{listing(lines)}\n{made.table} lists "
-            "all; studies unlike training are allowed with allow_other_domain=true"
+            "all; studies unlike training are allowed with allow_other_domain=true, or only those that differ in the "
+            "way named: allow_other_domain=[counts], for example, for single gates and a network of summed images"
         )
     if made.num_not_sent:
         hidden = made.num_not_sent - len(made.not_sent)

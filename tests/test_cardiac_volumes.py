@@ -8,7 +8,13 @@ from cardiac_shells import LEFT_FRONT_DOWN, Shell, degrees_between, wall_mask
 
 from mpi_unet.cardiac.axis import USUAL_APEX, heart_axes
 from mpi_unet.cardiac.surfaces import heart_surfaces
-from mpi_unet.cardiac.volumes import MYOCARDIUM_G_PER_ML, VentricleVolumes, time_volume_curve, ventricle_volumes
+from mpi_unet.cardiac.volumes import (
+    MYOCARDIUM_G_PER_ML,
+    VentricleVolumes,
+    time_volume_curve,
+    ventricle_volumes,
+    with_steady_wall,
+)
 from mpi_unet.errors import CardiacError
 from mpi_unet.phantom.heart import Heart, contraction_of_gate
 from mpi_unet.phantom.patient import sample_patient
@@ -141,3 +147,27 @@ def test_every_volume_that_is_none_is_named():
 def test_density_is_that_of_clinical_programs():
     assert MYOCARDIUM_G_PER_ML == 1.05
     assert LEFT_FRONT_DOWN[0] < 0 < LEFT_FRONT_DOWN[1]
+
+
+def test_a_wall_outlined_too_thick_and_too_thin_gives_the_cavities_of_the_steady_wall():
+    """Balls with a wall of 100 ml; each surface is outlined 1 mm off, outward and inward, in one gate and the other."""
+
+    def ball_ml(radius_mm: float) -> float:
+        return 4 / 3 * np.pi * radius_mm**3 / 1000
+
+    inner = np.array([28.0, 20.0])
+    outer = np.cbrt((np.array([ball_ml(radius) for radius in inner]) + 100) * 3000 / (4 * np.pi))
+    off = np.array([1.0, -1.0])
+    cavity = [ball_ml(radius) for radius in inner - off]
+    wall = [ball_ml(radius) - within for radius, within in zip(outer + off, cavity, strict=True)]
+    steady = with_steady_wall(cavity, wall)
+    exact = [ball_ml(radius) for radius in inner]
+    assert 100 * (1 - cavity[1] / cavity[0]) == pytest.approx(100 * (1 - exact[1] / exact[0]), abs=13)
+    assert 100 * (1 - cavity[1] / cavity[0]) < 100 * (1 - exact[1] / exact[0]) - 8
+    assert 100 * (1 - steady[1] / steady[0]) == pytest.approx(100 * (1 - exact[1] / exact[0]), abs=1.5)
+    assert with_steady_wall(exact, [100.0, 100.0]) == pytest.approx(exact)
+
+
+def test_walls_and_cavities_belong_to_the_same_gates():
+    with pytest.raises(CardiacError, match="cavity_ml has 2 gates and wall_ml 1; expected both of every gate"):
+        with_steady_wall([90.0, 50.0], [100.0])

@@ -286,6 +286,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tree: Path) -> None:
         ({"gates": []}, r"source.gates=\[\]; expected"),
         ({"one_per": "series"}, "source.one_per=series; expected acquisition or time or image"),
         ({"spacing_mm": [0, 4, 4]}, r"source.spacing_mm=\[0.0, 4.0, 4.0\]; expected three positive"),
+        ({"same_identifier": "keep"}, "source.same_identifier=keep; expected refuse or leave_out"),
         ({"without_patient_id": "name"}, "source.without_patient_id=name; expected leave_out or study"),
         ({"identifying_text": True}, "source.identifying_text=true has no effect; name the texts"),
         ({"patterns": {"planes": {}}}, "source.patterns.planes: no such table"),

@@ -39,10 +39,23 @@ def test_one_identifier_for_different_pixels_is_an_error_that_names_all_pairs(tr
         put(image, tree / f"one{number}")
         image.PixelData = counts((5, 16, 16), 50 + number).astype("<u2").tobytes()
         put(image, tree / f"other{number}")
-    with pytest.raises(CohortError, match=r"one1 and other1\n  one2 and other2\n.*take the other one out") as caught:
+    with pytest.raises(CohortError, match=r"one1 and other1\n  one2 and other2\n.*take the others out") as caught:
         prepare(tree)
-    assert "2 pairs of files share one SOPInstanceUID" in str(caught.value)
+    assert "2 groups of files share one SOPInstanceUID" in str(caught.value)
     assert not (tree.parent / "output").exists()
+
+
+def test_files_of_one_identifier_can_be_left_out_all_of_them_and_only_they(tree: Path) -> None:
+    image = nm_image(patient="4711")
+    put(image, tree / "one")
+    image.PixelData = counts((5, 16, 16), 50).astype("<u2").tobytes()
+    put(image, tree / "other")
+    put(nm_image(patient="4712", seed=2), tree / "third")
+    cohort = prepare(tree, same_identifier="leave_out")
+    assert len(read_rows(cohort)) == 1
+    said = {name: row["reason"] for name, row in files_table(tree).items()}
+    clash = "another file has its SOPInstanceUID and holds other pixels"
+    assert said == {"one": clash, "other": clash, "third": ""}
 
 
 def test_the_same_pixels_under_another_identifier_count_once(tree: Path) -> None:

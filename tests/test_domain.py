@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from cohort_builders import SPACING_MM, write_tiny_cohort
 
+from mpi_unet.cohort.differences import DIFFERENCE_KINDS, differences
 from mpi_unet.cohort.domain import (
     describe,
-    differences,
     image_facts,
     pixel_digest,
     read_domain,
@@ -27,7 +27,7 @@ def known(tiny_cohort):
 
 def found(known, image, spacing_mm=SPACING_MM, *, domain="short_axis", label="", whole_volumes=False):
     facts = image_facts(image, spacing_mm)
-    return differences(known, facts, domain=domain, label=label, whole_volumes=whole_volumes)
+    return [one.text for one in differences(known, facts, domain=domain, label=label, whole_volumes=whole_volumes)]
 
 
 @pytest.fixture
@@ -138,3 +138,15 @@ def test_noise_grows_as_counts_fall_whatever_the_unit():
     scaled = image_facts(rng.poisson(smooth).astype(np.float32) / 7, None).noise
     assert scaled == pytest.approx(few, rel=0.1)
     assert few == pytest.approx(0.1 / (1 + 2.33 * 0.1), rel=0.1)  # sd over the 99th percentile
+
+
+def test_each_difference_has_the_kind_by_which_it_is_allowed(known, image):
+    def kinds(image, spacing_mm=SPACING_MM, domain="short_axis", label=""):
+        facts = image_facts(image, spacing_mm)
+        return [one.kind for one in differences(known, facts, domain=domain, label=label, whole_volumes=False)]
+
+    few, wide = image / 20, tuple(2 * step for step in SPACING_MM)
+    found = [kinds(few), kinds(image, wide), kinds(image, label="lv_cavity"), kinds(image, domain="projection")]
+    assert found == [["counts"], ["geometry"], ["label"], ["domain"]]
+    assert {kind for one in found for kind in one} == set(DIFFERENCE_KINDS)
+    assert kinds(np.where(image > image.mean(), np.nan, image).astype(np.float32)) == ["values"]

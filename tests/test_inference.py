@@ -195,6 +195,7 @@ def test_views_are_averaged_and_a_network_that_moves_with_its_image_gives_the_sa
         ({"scale": 0.5}, "test_time.scale=0.5; expected a share from 0 .* to 0.3"),
         ({"batch_size": 0}, "batch_size=0; expected a number of 1 or more"),
         ({"runtime": "openvino", "device": "cuda"}, "runtime=openvino runs on the CPU; leave out device=cuda"),
+        ({"allow_other_domain": ["count"]}, "allow_other_domain names count; expected true, false, or a list of"),
         ({"scale": 0.5, "batch_size": 0}, "several keys are wrong:\n  test_time.scale=0.5"),
     ],
 )
@@ -223,9 +224,10 @@ def test_speed_does_not_change_the_key_and_everything_else_does():
         Options(measurements="volume"),
         Options(probabilities=True),
         Options(allow_other_domain=True),
+        Options(allow_other_domain=["counts"]),
         Options(runtime="openvino"),
     ]
-    assert len({options.key() for options in [Options(), *others]}) == 8
+    assert len({options.key() for options in [Options(), *others]}) == 9
 
 
 # --- measurements ---

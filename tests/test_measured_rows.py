@@ -216,7 +216,7 @@ def test_the_cycle_gives_thickening_mass_phase_and_the_mean_of_the_maps():
     for gate in range(1, 9):
         swing = np.cos(2 * np.pi * (gate - 1) / 8)
         thickness = (*[10 - 2 * swing] * 16, None)
-        gates[gate] = GateFacts(90 + 40 * swing, 100.0 + gate, thickness, counts_map(50 - 5 * swing))
+        gates[gate] = GateFacts(90 + 40 * swing, 100.0, 100.0 + gate, thickness, counts_map(50 - 5 * swing))
     cycle = measure_cycle(gates)
     assert (cycle.end_diastolic_gate, cycle.end_systolic_gate, cycle.end_diastolic_mass_g) == (1, 5, 101.0)
     assert cycle.thickening_pct == pytest.approx(50)
@@ -227,13 +227,28 @@ def test_the_cycle_gives_thickening_mass_phase_and_the_mean_of_the_maps():
     assert (cycle.why_not, cycle.why_no_phase, cycle.why_no_thickening, cycle.why_no_uptake) == ("",) * 4
 
 
+def test_walls_that_change_their_volume_are_kept_steady_and_the_outlined_figures_stand_beside():
+    gates = {}
+    for gate in range(1, 9):
+        swing = np.cos(2 * np.pi * (gate - 1) / 8)
+        wall_ml = 100 + 10 * swing
+        gates[gate] = GateFacts(90 + 40 * swing, wall_ml, 1.05 * wall_ml, (wall_ml / 10,) * 17)
+    steady, outlined = measure_cycle(gates), measure_cycle(gates, steady_wall=False)
+    assert outlined.ejection_fraction_pct == steady.outlined_ejection_fraction_pct == pytest.approx(100 * 80 / 130)
+    assert steady.ejection_fraction_pct > outlined.ejection_fraction_pct + 3
+    assert steady.outlined_wall_change_pct == pytest.approx(100 * (90 / 110 - 1))
+    assert steady.cycle_mass_g == pytest.approx(105.0)
+    assert steady.thickening_pct == pytest.approx(0, abs=1e-9)  # as thick as their volumes say, so equally thick
+    assert outlined.thickening_pct == pytest.approx(100 * (9 - 11) / 11)
+
+
 def test_each_part_of_the_cycle_says_on_its_own_why_it_is_missing():
     gates = {gate: GateFacts(90 + 40 * np.cos(2 * np.pi * gate / 8)) for gate in range(1, 9)}
     cycle = measure_cycle(gates)
     assert cycle.ejection_fraction_pct is not None
     assert cycle.why_no_thickening == "no segment has wall at end diastole and at end systole"
     assert cycle.why_no_phase == cycle.why_no_uptake == "8 of 8 gates have no polar map"
-    few = measure_cycle({gate: GateFacts(90.0, 100.0, (10.0,) * 17, counts_map()) for gate in (1, 2)})
+    few = measure_cycle({gate: GateFacts(90.0, 100.0, 105.0, (10.0,) * 17, counts_map()) for gate in (1, 2)})
     assert "needs 8 gates" in few.why_not
     assert "expected at least 8" in few.why_no_phase
     assert few.polar is not None

@@ -17,7 +17,7 @@ from nm_builders import changed, marked_volume, short_axis, write
 from pydicom.dataset import Dataset
 
 from mpi_unet.dicom.nm import read_nm
-from mpi_unet.errors import BusyError, ConfigError, DicomError
+from mpi_unet.errors import BusyError, ConfigError, DicomError, PacsError
 from mpi_unet.sources.pacs.access import OurSide
 from mpi_unet.sources.pacs.listener import Queue, listening, work_through
 from mpi_unet.sources.pacs.storing import archive_at, store
@@ -207,6 +207,41 @@ def test_after_a_crash_a_study_is_tried_once_more_and_then_set_aside(tmp_path: P
         assert queue.take() is None
         assert queue.num_studies("failed") == 1
     assert "ended twice" in (tmp_path / "queue" / "failed" / "1.2" / "reason.txt").read_text()
+
+
+def test_a_study_that_an_archive_did_not_take_waits_longer_each_time_and_a_week_at_most(tmp_path: Path) -> None:
+    with Queue.entered(tmp_path / "queue", quiet_s=0) as queue:
+        queue.receive("1.2", "1.2.1", b"a")
+        now, waits = time.time() + 1, []
+        while (study := queue.take(now=now)) is not None:
+            wait_s = queue.postpone(study, now)
+            if wait_s is None:
+                break
+            waits.append(wait_s)
+            assert queue.take(now=now + wait_s - 1) is None
+            now += wait_s
+        assert waits[:8] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+        assert 7 * 24 * 3600 < sum(waits) < 7 * 24 * 3600 + 2 * 3600
+        assert study is not None
+        assert [path.name for path in queue.finish(study, "nobody answers").iterdir() if path.name[0] == "."] == []
+        assert queue.num_studies("failed") == 1
+
+
+def test_what_could_not_be_sent_is_tried_again_without_anybody_moving_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("mpi_unet.sources.pacs.listener.FIRST_WAIT_S", 0.1)
+    said: list[str] = []
+    tries: list[str] = []
+
+    def work(study: Path) -> None:
+        tries.append(study.name)
+        if len(tries) < 3:
+            raise PacsError("the archive does not answer")
+
+    with Queue.entered(tmp_path / "queue", quiet_s=0) as queue, worker(queue, work, said):
+        queue.receive("1.2", "1.2.1", b"a")
+        wait_for(lambda: queue.num_studies("done") == 1)
+    assert tries == ["1.2"] * 3
+    assert said[:2] == [f"study {number}: its results could not be sent, tried again in 0 min" for number in (1, 2)]
 
 
 def test_a_queue_belongs_to_one_process_and_to_one_person(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -14,8 +13,9 @@ import pytest
 import torch
 from cohort_builders import read_rows, write_rows, write_tiny_cohort
 from doors import open_door, start_door
+from predicting import door, everything, rename_patients, statuses, table
 
-from mpi_unet.cohort.nifti import read_image, read_mask
+from mpi_unet.cohort.nifti import read_image, read_mask, write_image
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import RunError
 from mpi_unet.files import read_json
@@ -37,34 +37,6 @@ def folder(little_run, tmp_path):
     write_tiny_cohort(tmp_path / "new", 5, seed=1)
     rename_patients(tmp_path / "new", "N")
     return tmp_path
-
-
-def rename_patients(root, letter):
-    rows = read_rows(root)
-    for row in rows:
-        row["patient_id"] = row["patient_id"].replace("P", letter)
-    write_rows(root, rows)
-
-
-def door(folder, monkeypatch, *words, run="runs/train", input="new", output="out"):
-    words = [f"run={run}", f"input={input}", f"output={output}", "measurements=volume", *words]
-    return open_door("predict", *words, folder=folder, monkeypatch=monkeypatch)
-
-
-def table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def statuses(output):
-    return {row["study_id"]: row["status"] for row in table(output / "predictions.csv")}
-
-
-def everything(output):
-    """Content of every result, without the lock and the record."""
-    kinds = (".csv", ".json", ".gz")
-    files = sorted(path for path in output.rglob("*") if path.suffix in kinds and not path.name.startswith("."))
-    return {path.relative_to(output).as_posix(): path.read_bytes() for path in files}
 
 
 # --- what it leaves ---
@@ -124,7 +96,6 @@ def test_patients_of_training_are_segmented_by_the_fold_that_had_not_seen_them(l
 
 def test_another_image_of_a_patient_of_training_is_known_by_the_patient(little_run, tmp_path):
     shutil.copytree(little_run / "cohort", tmp_path / "again")
-    from mpi_unet.cohort.nifti import write_image
 
     for case in Cohort.open(tmp_path / "again").cases:
         image = case.read_image()
@@ -167,7 +138,6 @@ def test_the_same_command_does_nothing_twice_and_mends_what_is_missing(folder, m
 
 
 def test_a_study_whose_pixels_have_changed_is_done_anew(folder, monkeypatch):
-    from mpi_unet.cohort.nifti import write_image
 
     assert door(folder, monkeypatch) == 0
     case = Cohort.open(folder / "new").cases[0]
@@ -178,6 +148,7 @@ def test_a_study_whose_pixels_have_changed_is_done_anew(folder, monkeypatch):
     assert read_json(folder / "out/studies/P00_rest.json")["key"] != key
 
 
+@pytest.mark.long
 def test_a_prediction_that_is_killed_goes_on_and_ends_the_same(little_run, tmp_path):
     (tmp_path / "runs").symlink_to(little_run / "runs")
     write_tiny_cohort(tmp_path / "new", 40, seed=1)
@@ -208,6 +179,7 @@ def test_shards_share_the_work_and_the_last_one_completes_the_table(folder, monk
     assert everything(folder / "out") == everything(folder / "whole")
 
 
+@pytest.mark.long
 def test_shards_at_the_same_time_do_not_disturb_one_another(folder):
     words = ["run=runs/train", "input=new", "output=out", "measurements=volume"]
     parts = [start_door("predict", *words, f"shard={part}/2", folder=folder) for part in range(2)]
@@ -239,7 +211,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(folder, monkeypatch, c
 
 
 def test_bad_studies_stop_nobody_and_are_told_with_their_reasons(folder, monkeypatch, capfd):
-    from mpi_unet.cohort.nifti import affine_from_spacing, write_image
+    from mpi_unet.cohort.nifti import affine_from_spacing
 
     root = folder / "new"
     rows = read_rows(root)
@@ -310,92 +282,6 @@ def test_a_full_disk_is_an_error_of_the_command_and_not_of_the_studies(folder, m
     with pytest.raises(RunError, match="No space left"):
         predict(folder / "runs/train", folder / "new", folder / "out", options=QUICK)
     assert not list((folder / "out/studies").glob("*.json")) if (folder / "out/studies").exists() else True
-
-
-# --- other domains ---
-
-
-def test_projections_are_refused_by_a_network_of_slices_unless_allowed(folder, monkeypatch):
-    write_tiny_cohort(folder / "flat", 2, domain="projection", label="lv_wall", seed=3)
-    assert door(folder, monkeypatch, input="flat") == 2
-    rows = table(folder / "out/predictions.csv")
-    assert {row["status"] for row in rows} == {"refused"}
-    assert rows[0]["reason"] == "it is a set of projections, the network learnt short-axis slices"
-    assert door(folder, monkeypatch, "allow_other_domain=true", input="flat", output="allowed") == 0
-    rows = table(folder / "allowed/predictions.csv")
-    assert {row["status"] for row in rows} == {"segmented"}
-    assert rows[0]["other_domain"].startswith("it is a set of projections")
-    assert table(folder / "allowed/measurements.csv")[0]["why_not"] in (
-        "projections have no volume",
-        "nothing was outlined",
-    )
-
-
-# --- folders of DICOM files ---
-
-
-def test_an_export_of_a_clinic_is_segmented_and_every_file_has_its_row(folder, monkeypatch, capfd):
-    from dicom_builders import clinic_tree, nm_image, put
-
-    tree = clinic_tree(folder / "export")
-    for patient in ("4711", "4712"):
-        image = nm_image(patient=patient, plane="short_axis", name="stress SA", seed=int(patient))
-        put(image, tree / f"MUSTER_{patient}" / "sa")
-    put(nm_image(patient="", plane="short_axis", name="rest SA", study="rest", seed=9), tree / "nobody")
-    words = ["source=dicom", f"source.key_file={folder / 'key'}", "allow_other_domain=true"]
-    assert door(folder, monkeypatch, *words, input="export") == 2
-    said = capfd.readouterr()
-    assert "PredictionError: 6 of what was asked for" in said.err, (
-        "half a file, nobody, and four acquisitions without slices"
-    )
-    rows = table(folder / "out/predictions.csv")
-    files = table(folder / "out/cohort_private/files.csv")
-    assert len(rows) == len(files) == 19
-    segmented = [row for row in rows if row["status"] == "segmented"]
-    assert len(segmented) == 2
-    assert all(row["source_uid"].startswith("2.25.") for row in segmented)
-    assert "it has 16 rows, training had 32" in segmented[0]["other_domain"]
-    by_line = {f"line {line} of files.csv": file for line, file in enumerate(files, start=2)}
-    became = {by_line[row["study_id"]]["file"]: row["status"] for row in rows if row["status"] != "segmented"}
-    assert became["half.dcm"] == "failed"
-    assert became["nobody"] == "refused"
-    assert became["MUSTER_4711/ct.dcm"] == became["README.txt"] == became["export.zip"] == "not_a_study"
-    assert became["MUSTER_4711/ST000/IM00"] == "refused"  # transaxial: said, but not what was asked for
-    text = (folder / "out/predictions.csv").read_text() + said.out + said.err
-    assert "MUSTER" not in text
-    assert "4711" not in text
-    before = everything(folder / "out")
-    assert door(folder, monkeypatch, *words, "accept_incomplete=true", input="export") == 0
-    assert everything(folder / "out") == before
-
-
-def test_an_input_without_a_study_of_the_domain_is_refused_and_its_files_still_listed(folder, monkeypatch, capfd):
-    from dicom_builders import clinic_tree
-
-    clinic_tree(folder / "export")
-    words = ["source=dicom", f"source.key_file={folder / 'key'}"]
-    assert door(folder, monkeypatch, *words, input="export") == 2
-    assert "None of the 16 files" in capfd.readouterr().err
-    assert len(table(folder / "out/predictions.csv")) == 16
-
-
-# --- gates ---
-
-
-def test_gates_of_one_study_get_a_row_for_their_cycle(folder, monkeypatch):
-    rows = read_rows(folder / "new")
-    for number, row in enumerate(rows, start=1):
-        row |= {"patient_id": "N1", "gate": str(number)}
-    write_rows(folder / "new", rows)
-    assert door(folder, monkeypatch) == 0
-    measured = table(folder / "out/measurements.csv")
-    assert [row["gate"] for row in measured] == ["1", "2", "3", "4", "5", "cycle"]
-    assert measured[-1]["ejection_fraction_pct"] == ""
-    assert measured[-1]["why_not"] == "the cavity of 5 of 5 gates could not be measured"
-    write_rows(folder / "new", rows[1:])
-    assert door(folder, monkeypatch) == 0
-    assert table(folder / "out/measurements.csv")[-1]["why_not"] == "only gates 2, 3, 4, 5 of the cycle are there"
-    assert "does not hold this study any more" in table(folder / "out/predictions.csv")[-1]["remarks"]
 
 
 # --- commands that cannot be ---
@@ -477,6 +363,7 @@ def test_one_study_is_a_unit_of_work_on_its_own(folder):
     )
 
 
+@pytest.mark.long
 def test_memory_stays_flat_while_studies_go_through(little_run, tmp_path):
     """Images in memory at once are counted, not bytes: the allocator of torch hides those."""
     from mpi_unet.inference import plan, study, workers

@@ -207,9 +207,9 @@ def test_an_image_that_was_replaced_is_noticed_and_stops_no_other(folder, monkey
 
     inside = dicom_out.write_dicom_results
 
-    def after_a_swap(*words):
+    def after_a_swap(*words, **options):
         put(study_image(9), folder / "export/QUIXOTE_1/im1")
-        return inside(*words)
+        return inside(*words, **options)
 
     monkeypatch.setattr(dicom_out, "write_dicom_results", after_a_swap)
     assert door(folder, monkeypatch, "dicom_out=[sr]") == 2

@@ -387,7 +387,7 @@ def test_the_worklist_begins_with_what_has_no_mask_and_ends_with_what_is_usual(r
     ]
     worklist = Worklist()
     cells = [worklist.add(result) for result in results]
-    rows = list(worklist.rows())
+    rows = list(worklist.rows({result.study_id: result for result in results}.__getitem__))
     assert [row["study_id"] for row in rows] == ["broken", "cut", "odd", "usual"]
     assert [row["place"] for row in rows] == [1, 2, 3, 4]
     assert rows[0]["look_first_reason"] == "failed: the file ends early"

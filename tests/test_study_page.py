@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cardiac_shells import Shell, grid_around
 from report_builders import Page, assert_sound
+from study_builders import AFFINE, AXES, SHAPE, SHELL, WALL, lit_toward, study_content
 
-from mpi_unet.cardiac.axis import HeartAxes
-from mpi_unet.cardiac.polar_map import PolarMap, normalized, polar_map
+from mpi_unet.cardiac.disc import disc_picture
+from mpi_unet.cardiac.polar_map import PolarMap
 from mpi_unet.cardiac.volumes import time_volume_curve
 from mpi_unet.errors import ConfigError
 from mpi_unet.report.study_figures import cut_panel, middle_cut, outline_points, polar_drawing, thumbnail_png
@@ -22,53 +22,12 @@ from mpi_unet.report.study_page import DISCLAIMER, Flag, Quantity, StudyContent,
 from mpi_unet.report.study_planes import gray_limits, heart_planes, projection_planes, volume_planes
 from mpi_unet.report.study_summary import summary_pdf, summary_picture
 
-SHELL = Shell()
-SHAPE, AFFINE = grid_around(SHELL, (4.0, 4.0, 4.0), shape=(48, 48, 48))
-AXES = HeartAxes(
-    center_mm=tuple(map(float, SHELL.middle_mm)),
-    long_axis=tuple(map(float, SHELL.axis)),
-    inferior=tuple(map(float, SHELL.inferior)),
-    base_mm=-SHELL.cut * SHELL.half_length,
-    apex_mm=SHELL.half_length + SHELL.wall,
-    cavity_apex_mm=SHELL.half_length,
-)
 HOSTILE = '<script>alert("x")</script>'
-
-
-def places_mm() -> np.ndarray:
-    z, y, x = np.indices(SHAPE)
-    return np.stack([x, y, z, np.ones_like(x)], axis=-1) @ AFFINE.T[:, :3]
-
-
-WALL = SHELL.in_wall(places_mm())
-
-
-def lit_toward(direction: np.ndarray) -> np.ndarray:
-    """An image whose wall is bright on one side."""
-    side = (places_mm() - np.array(AXES.center_mm)) @ direction
-    return (200.0 + side).astype(np.float32)  # linear, so that splines give it back exactly
 
 
 @pytest.fixture(scope="module")
 def content() -> StudyContent:
-    image = np.where(WALL, 100.0, 5.0).astype(np.float32)
-    return StudyContent(
-        study_id="P7_stress",
-        run="kfold",
-        outcome="Outlined by the network of fold 0.",
-        flags=(Flag("few_counts", "notice", "Few counts."), Flag("cut_off", "urgent", "The heart is cut off.")),
-        about=(("Patient", "P7"),),
-        quantities=(
-            Quantity("Ejection fraction", 61.24, "%", is_main=True),
-            Quantity("Total perfusion deficit", None, "%", "no normal database was given"),
-        ),
-        planes=heart_planes(image, WALL, AFFINE, AXES),
-        planes_remark="Turned to the axes of the heart.",
-        polar=normalized(polar_map(image, WALL, AFFINE, AXES)),
-        curve=time_volume_curve([120, 100, 70, 50, 60, 80, 100, 115]),
-        method=(("Network", "run kfold"),),
-        key="k1",
-    )
+    return study_content()
 
 
 def page_of(content: StudyContent, tmp_path: Path, **options: str) -> Page:
@@ -177,6 +136,26 @@ def test_polar_map_hatches_what_was_not_measured() -> None:
     drawn = polar_drawing(PolarMap(values, np.ones_like(values), "maximum", "percent of maximum"), "map")
     assert 'fill="url(#unmeasured)"' in drawn
     assert (drawn.count(">?<"), drawn.count(">80<")) == (1, 16)
+
+
+def test_polar_map_has_the_colors_of_its_scale_and_holes_where_nothing_was_measured() -> None:
+    import base64
+    import re
+
+    from matplotlib import colormaps
+    from PIL import Image
+
+    values = np.repeat(np.linspace(20, 95, 20)[:, None], 72, axis=1)
+    values[:, 30:40] = np.nan
+    drawn = polar_drawing(PolarMap(values, np.ones_like(values), "maximum", "percent of maximum"), "map")
+    found = re.search(r"base64,([^\"]+)", drawn)
+    assert found is not None
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGBA")).astype(int)
+    disc = disc_picture(values, len(pixels))
+    known = np.isfinite(disc)
+    assert ((pixels[..., 3] == 255) == known).all()
+    wanted = colormaps["inferno"](disc[known] / 100, bytes=True)[:, :3].astype(int)
+    assert np.abs(pixels[known][:, :3] - wanted).max() <= 6  # one level of the scale
 
 
 def test_thumbnail_is_small_and_a_picture(content: StudyContent) -> None:

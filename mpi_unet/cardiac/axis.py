@@ -24,6 +24,7 @@ from mpi_unet.cardiac.rays import (
     finest_spacing_mm,
     one_piece,
     sample,
+    sample_along,
     sphere_directions,
     voxel_centers_mm,
 )
@@ -230,7 +231,7 @@ def _opening(
     """Mean direction of the largest hole in the wall, seen from the middle; None when there is none."""
     directions = sphere_directions(NUM_DIRECTIONS)
     distance = np.arange(0, reach_mm, 2 * STEP_MM)
-    values = sample(shares, affine_ras, middle + directions[:, None] * distance[:, None])
+    values = sample_along(shares, affine_ras, middle, directions, distance)
     free = directions[values.max(-1) < EDGE]
     if len(free) < SMALLEST_OPENING * NUM_DIRECTIONS:
         return None
@@ -266,7 +267,7 @@ def _centered(
         second = np.cross(axis, first)
         spokes = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * second
         along = middle + heights[:, None] * axis
-        values = sample(shares, affine_ras, along[:, None, None] + spokes[:, None] * distance[:, None])
+        values = sample_along(shares, affine_ras, along[:, None], spokes, distance)
         inner, outer = crossings_mm(values, STEP_MM)
         radius = (inner + outer) / 2
         seen = np.isfinite(radius)
@@ -304,7 +305,7 @@ def _apex_mm(
     spokes = np.cos(angle)[:, None] * frame[0] + np.sin(angle)[:, None] * frame[1]
     directions = np.sin(tilt)[:, None, None] * spokes + np.cos(tilt)[:, None, None] * frame[2]
     distance = np.arange(0, reach_mm, STEP_MM)
-    values = sample(shares, affine_ras, middle + directions[..., None, :] * distance[:, None])
+    values = sample_along(shares, affine_ras, middle, directions, distance)
     inner, outer = (found * np.cos(tilt)[:, None] for found in crossings_mm(values, STEP_MM))
     if np.isfinite(outer).mean() < 0.25:  # a hole in a thin apex: the wall around it still ends somewhere
         heights = (voxel_centers_mm(shares >= EDGE, affine_ras) - middle) @ frame[2]

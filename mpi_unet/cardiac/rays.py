@@ -21,6 +21,7 @@ __all__ = [
     "finest_spacing_mm",
     "one_piece",
     "sample",
+    "sample_along",
     "sphere_directions",
     "voxel_centers_mm",
     "voxel_ml",
@@ -102,10 +103,42 @@ def sample(
         >>> sample(volume, np.diag([4.0, 4.0, 4.0, 1.0]), np.array([[1.0, 0.0, 0.0], [9.0, 0.0, 0.0]]))
         array([0.25, 0.  ])
     """
+    near, corner = _without_empty_margin(volume)
     to_index = np.linalg.inv(affine_ras)
-    index = points_mm @ to_index[:3, :3].T + to_index[:3, 3]
+    index = points_mm @ to_index[:3, :3].T + (to_index[:3, 3] - corner[::-1])
     coordinates = np.moveaxis(index[..., ::-1], -1, 0)
-    return map_coordinates(volume, coordinates, order=1, mode="grid-constant", cval=0.0, prefilter=False)
+    return map_coordinates(near, coordinates, order=1, mode="constant", cval=0.0, prefilter=False)
+
+
+def sample_along(
+    volume: Float[np.ndarray, "z y x"],
+    affine_ras: Affine,
+    start_mm: Float[np.ndarray, "*#rays 3"],
+    direction: Float[np.ndarray, "*#rays 3"],
+    distance_mm: Float[np.ndarray, " samples"],
+) -> Float[np.ndarray, "*rays samples"]:
+    """As :func:`sample`, along straight rays: their points are never made, which would take longer than the rest.
+
+    Args:
+        volume: Values.
+        affine_ras: Voxel index (x, y, z) to RAS.
+        start_mm: Where each ray begins, in RAS.
+        direction: Unit vector of each.
+        distance_mm: From the start.
+
+    Example:
+        >>> volume = np.array([[[0.0, 1.0]]])
+        >>> affine = np.diag([4.0, 4.0, 4.0, 1.0])
+        >>> sample_along(volume, affine, np.zeros((1, 3)), np.array([[1.0, 0.0, 0.0]]), np.array([0.0, 1.0, 9.0]))
+        array([[0.  , 0.25, 0.  ]])
+    """
+    near, corner = _without_empty_margin(volume)
+    to_index = np.linalg.inv(affine_ras)
+    start = (start_mm @ to_index[:3, :3].T + to_index[:3, 3])[..., ::-1] - corner
+    step = (direction @ to_index[:3, :3].T)[..., ::-1]
+    start, step = np.broadcast_arrays(start, step)
+    coordinates = np.stack([start[..., axis, None] + step[..., axis, None] * distance_mm for axis in range(3)])
+    return map_coordinates(near, coordinates, order=1, mode="constant", cval=0.0, prefilter=False)
 
 
 def sphere_directions(num: int) -> Float[np.ndarray, "num 3"]:
@@ -149,3 +182,20 @@ def crossings_mm(
     inner = np.where(first > 0, between(np.maximum(first - 1, 0), first), 0.0)
     outer = np.where(last < num - 1, between(last, np.minimum(last + 1, num - 1)), np.nan)
     return np.where(hit, inner, np.nan), np.where(hit, outer, np.nan)
+
+
+# --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+def _without_empty_margin(
+    volume: Float[np.ndarray, "z y x"],
+) -> tuple[Float[np.ndarray, "depth height width"], Float[np.ndarray, "3"]]:
+    """The part of a volume that is not zero, with one layer of zeros around it, and the index of its first voxel.
+
+    Everything beyond that layer is 0 without interpolation: most samples along rays through an outline are.
+    """
+    box = []
+    for axis in range(3):
+        found = np.flatnonzero(volume.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 1))
+    return np.pad(volume[tuple(box)], 1), np.array([part.start - 1.0 for part in box])

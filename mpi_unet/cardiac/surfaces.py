@@ -20,7 +20,15 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 
 from mpi_unet.cardiac.axis import HeartAxes
-from mpi_unet.cardiac.rays import EDGE, STEP_MM, crossings_mm, finest_spacing_mm, one_piece, sample
+from mpi_unet.cardiac.rays import (
+    EDGE,
+    STEP_MM,
+    crossings_mm,
+    finest_spacing_mm,
+    one_piece,
+    sample_along,
+    voxel_centers_mm,
+)
 from mpi_unet.cardiac.valve import fit_valve
 from mpi_unet.errors import CardiacError
 from mpi_unet.shapes import Affine
@@ -244,8 +252,16 @@ def _profiles(
     parts = np.sin(polar) * np.sin(turn), -np.sin(polar) * np.cos(turn), np.cos(polar)
     ray = np.stack(np.broadcast_arrays(*parts), axis=-1)
     start = np.stack([np.zeros_like(origin_mm), np.zeros_like(origin_mm), origin_mm], axis=-1)
-    points = start[:, None, None] + ray[:, :, None] * np.arange(0, axes.length_mm, STEP_MM)[:, None]
-    return sample(shares, affine_ras, axes.to_world(points))
+    reach_mm = min(axes.length_mm, _reach_mm(shares, affine_ras, axes, float(origin_mm.max())))
+    start_mm, direction = axes.to_world(start)[:, None], ray @ axes.frame
+    return sample_along(shares, affine_ras, start_mm, direction, np.arange(0, reach_mm, STEP_MM))
+
+
+def _reach_mm(shares: np.ndarray, affine_ras: np.ndarray, axes: HeartAxes, apical_origin_mm: float) -> float:
+    """How far rays from the axis, and from its last origin toward the apex, can meet wall."""
+    x, y, z = axes.to_heart(voxel_centers_mm(shares > 0, affine_ras)).T
+    beyond = np.maximum(z - apical_origin_mm, 0)
+    return float(np.sqrt(x**2 + y**2 + beyond**2).max() + 2 * np.linalg.norm(affine_ras[:3, :3], axis=0).sum())
 
 
 def _angles() -> Float[np.ndarray, " angles"]:
@@ -291,15 +307,18 @@ def _measure(shares: np.ndarray, affine_ras: np.ndarray, axes: HeartAxes, rays: 
             f"{100 * SMALLEST_SHARE_OF_RAYS:.0f} % or more. The wall has holes too large to bridge; check the outline"
         )
     along = rows + np.deg2rad(90 - polar) * rays.radius_mm
-    endo = _smooth_surface(inner, trusted, along, polar, _angles())
-    epi = _smooth_surface(outer, trusted, along, polar, _angles())
+    endo, epi = _smooth_surfaces((inner, outer), trusted, along, polar, _angles())
     return HeartSurfaces(axes, rays.apical_origin_mm, rows, polar, _angles(), np.clip(endo, 0, epi), epi, share)
 
 
-def _smooth_surface(
-    length_mm: np.ndarray, trusted: np.ndarray, along_mm: np.ndarray, polar_deg: np.ndarray, angle_deg: np.ndarray
-) -> np.ndarray:
-    """Least-squares surface of splines along the rows times harmonics around them, through the trusted rays."""
+def _smooth_surfaces(
+    lengths_mm: tuple[np.ndarray, ...],
+    trusted: np.ndarray,
+    along_mm: np.ndarray,
+    polar_deg: np.ndarray,
+    angle_deg: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    """Least-squares surfaces of splines along the rows times harmonics around them, through the same trusted rays."""
     num_knots = max(4, round((along_mm[-1] - along_mm[0]) / KNOT_MM))
     knots = np.linspace(along_mm[0], along_mm[-1] + 1e-6, num_knots)
     padded = np.concatenate([np.full(3, knots[0]), knots, np.full(3, knots[-1])])
@@ -319,7 +338,7 @@ def _smooth_surface(
     penalty += 1e-6 * np.eye(len(penalty))
     weights = (trusted * np.maximum(narrow, 0.05)[:, None]).ravel()  # rays crowd together at the apex
     flat = design.reshape(-1, design.shape[-1])
-    values = np.where(trusted, length_mm, 0.0).ravel()
+    values = np.stack([np.where(trusted, length_mm, 0.0).ravel() for length_mm in lengths_mm], axis=-1)
     weighted = flat * weights[:, None]
     solution = np.linalg.solve(weighted.T @ flat + penalty, weighted.T @ values)
-    return design @ solution
+    return tuple(np.moveaxis(design @ solution, -1, 0))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mpi_unet.cardiac.rays import EDGE, STEP_MM, finest_spacing_mm, sample
+from mpi_unet.cardiac.rays import EDGE, STEP_MM, finest_spacing_mm, sample_along
 from mpi_unet.errors import CardiacError
 from mpi_unet.shapes import Affine
 
@@ -129,7 +129,7 @@ def _sections(
     spokes = np.sin(angle)[:, None] * frame[0] - np.cos(angle)[:, None] * frame[1]
     distance = np.arange(0, across, STEP_MM)
     along = origin_mm + heights[:, None] * frame[2]
-    values = sample(shares, affine_ras, along[:, None, None] + spokes[:, None] * distance[:, None])
+    values = sample_along(shares, affine_ras, along[:, None], spokes, distance)
     section = (values * distance).sum(-1) * STEP_MM
     weight = values.sum(-1)
     radius = np.where(weight > 0, (values * distance).sum(-1) / np.where(weight > 0, weight, 1), np.nan)

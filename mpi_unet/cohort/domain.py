@@ -3,7 +3,7 @@
 A network answers every image, also one that it cannot know: a projection where it learnt slices, voxels of twice the
 size, a tenth of the counts. ``train`` leaves a :class:`Domain` in its run (``domain.json``): what the images are, their
 geometry, their counts and noise, and how large the outlines were and where they lay. ``predict`` compares each study
-with it and says what differs.
+with it and says what differs (`mpi_unet.cohort.differences`).
 
 *Total* is the sum of all values. *Noise* is how much neighboring pixels of the brighter part of an image differ at
 random, as a share of its bright values (99th percentile): it grows when counts fall, whatever the unit of the values.
@@ -29,7 +29,6 @@ __all__ = [
     "ImageFacts",
     "OutlineFacts",
     "describe",
-    "differences",
     "image_facts",
     "outline_size",
     "pixel_digest",
@@ -39,20 +38,8 @@ __all__ = [
 
 SCHEMA_VERSION = "1.0.0"
 
-SPACING_TOLERANCE = 0.10
-"""Voxels may be this share smaller or larger than those of training: about what augmentation by scaling covers."""
-
-FRAME_FACTOR = 1.5
-"""Sides of a frame may differ by this factor, for instance 64 and 96 pixels of one size; not by 2, which zooms."""
-
-TOTAL_FACTOR = 5.0
-"""Totals may differ by this factor: doses, times and cameras make a factor of 3; one gate of eight is beyond it."""
-
 FULL_SCALE = frozenset({255.0, 4095.0, 16383.0, 32767.0, 65535.0})
 """Largest values of pixels of 8 to 16 bits; an image whose maximum is one of them was scaled to it."""
-
-NOISE_FACTOR = 2.0
-"""Noise may be this factor above that of training; halved noise does no harm, and is never refused."""
 
 BRIGHT_SHARE = 0.2
 """Noise is read where the image has more than this share of its bright value: elsewhere a filter may leave zeros."""
@@ -218,50 +205,6 @@ def image_facts(image: Image, spacing_mm: SpacingMm | None) -> ImageFacts:
     )
 
 
-def differences(known: Domain, facts: ImageFacts, *, domain: str, label: str, whole_volumes: bool) -> list[str]:
-    """What sets an image apart from those of training, in words; an empty list when nothing does.
-
-    Args:
-        known: What the network has learnt from.
-        facts: Of the image.
-        domain: What the image is.
-        label: What outlines of its cohort mean; empty when nobody outlined it.
-        whole_volumes: The network sees whole volumes, so that the number of slices counts as well.
-    """
-    found = []
-    if domain != known.domain:
-        found.append(f"it is {_in_words(domain)}, the network learnt {_in_words(known.domain)}")
-    if label and label != known.label:
-        found.append(f"its outlines are {label}, the network learnt {known.label}")
-    if not facts.is_finite:
-        found.append("it holds values that are not finite")
-    if domain != known.domain:
-        return found  # sizes and counts of another kind of image would only repeat it
-    if known.spacing_mm is not None:
-        found += _spacing_difference(known.spacing_mm, facts.spacing_mm, with_z=domain != "projection")
-    for name, side, (low, high) in zip(("slices", "rows", "columns"), facts.shape, known.shape, strict=True):
-        if name == "slices" and not whole_volumes:
-            continue
-        if not low / FRAME_FACTOR <= side <= high * FRAME_FACTOR:
-            found.append(
-                f"it has {side} {name}, training had {_span(low, high)} (a factor of {FRAME_FACTOR:g} is allowed)"
-            )
-    if facts.is_finite:
-        low, high = known.total
-        is_odd = low > 0 and not low / TOTAL_FACTOR <= facts.total <= high * TOTAL_FACTOR
-        if facts.total <= 0 or (is_odd and not facts.is_scaled):  # of scaled values, the noise tells the counts
-            found.append(
-                f"the sum of its values is {facts.total:.3g}, training had {_span(low, high)} (a factor of "
-                f"{TOTAL_FACTOR:g} is allowed)"
-            )
-        if known.noise is not None and facts.noise is not None and facts.noise > known.noise[1] * NOISE_FACTOR:
-            found.append(
-                f"its noise is {100 * facts.noise:.3g} % of the bright values, training had "
-                f"{_span(100 * known.noise[0], 100 * known.noise[1])} % (a factor of {NOISE_FACTOR:g} is allowed)"
-            )
-    return found
-
-
 def outline_size(mask: np.ndarray, spacing_mm: Sequence[float], *, is_known: bool = True) -> float:
     """Volume in ml of a mask (z, y, x), area in mm2 of a mask (y, x), or their voxels where nobody knows the spacing.
 
@@ -328,33 +271,6 @@ def _center_and_reach(mask: np.ndarray, steps_mm: Sequence[float]) -> tuple[tupl
     center = index.mean(axis=0)
     reach = float(np.linalg.norm((index - center) * np.asarray(steps_mm), axis=1).max())
     return tuple(float(share) for share in (center + 0.5) / mask.shape), reach
-
-
-def _spacing_difference(known: tuple[Range, Range, Range], spacing: SpacingMm | None, *, with_z: bool) -> list[str]:
-    if spacing is None:
-        return [f"nobody knows the size of its voxels, training had {_mm(known, with_z)}"]
-    axes = range(0 if with_z else 1, 3)
-    if all(
-        known[axis][0] * (1 - SPACING_TOLERANCE) <= spacing[axis] <= known[axis][1] * (1 + SPACING_TOLERANCE)
-        for axis in axes
-    ):
-        return []
-    own = " x ".join(f"{spacing[axis]:.3g}" for axis in axes)
-    return [f"its voxels are {own} mm, training had {_mm(known, with_z)} ({SPACING_TOLERANCE:.0%} is allowed)"]
-
-
-def _mm(known: tuple[Range, Range, Range], with_z: bool) -> str:
-    return " x ".join(_span(*along) for along in known[0 if with_z else 1 :]) + " mm"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
-
-
-def _in_words(domain: str) -> str:
-    return {"projection": "a set of projections", "transaxial": "transaxial slices", "short_axis": "short-axis slices"}[
-        domain
-    ]
 
 
 def _range(values: Sequence[float]) -> Range:

@@ -61,26 +61,32 @@ def plausible_parts(mask: AnyMask, steps_mm: Sequence[float], known: OutlineFact
     Returns:
         At least one part, unless the mask is empty.
     """
-    parts, number = _parts(mask)
-    if number == 0:
+    index = np.argwhere(mask)
+    if len(index) == 0:
         return Kept(mask, 0, 0)
-    sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
-    centers = (np.array(ndimage.center_of_mass(mask, parts, range(1, number + 1))) + 0.5) / mask.shape
+    box = tuple(slice(low, high + 1) for low, high in zip(index.min(axis=0), index.max(axis=0), strict=True))
+    parts, number = _parts(mask[box])  # outside of the box there is nothing: it is a tenth of the image
+    of_voxel = parts[mask[box]] - 1
+    sizes = np.bincount(of_voxel)
+    sums = [np.bincount(of_voxel, weights=along) for along in index.T]
+    centers = (np.array(sums).T / sizes[:, None] + 0.5) / mask.shape
     away_mm = np.array([_distance_mm(center, mask.shape, steps_mm, known) for center in centers])
     weight = np.log(sizes) - 0.5 * (away_mm / (PLACE_SHARE * known.reach_mm[1])) ** 2
     order = np.argsort(-weight, kind="stable")
     chosen = [int(order[0])]
-    whole = parts == order[0] + 1
+    inside = parts == order[0] + 1
     for other in map(int, order[1:]):
-        together = whole | (parts == other + 1)
+        together = inside | (parts == other + 1)
         if _fits(together, steps_mm, known):
             chosen.append(other)
-            whole = together
+            inside = together
+    whole = np.zeros_like(mask)
+    whole[box] = inside
     return Kept(
         whole,
         number - len(chosen),
-        int(np.count_nonzero(mask) - np.count_nonzero(whole)),
-        tuple(_remarks(whole, float(away_mm[chosen[0]]), steps_mm, known)),
+        len(index) - int(np.count_nonzero(inside)),
+        tuple(_remarks(inside, float(away_mm[chosen[0]]), steps_mm, known)),
     )
 
 

@@ -1,8 +1,8 @@
-r"""What Dice a mask will have that nobody outlined: predicted, with an interval, from cases with a known Dice.
+"""What Dice a mask will have that nobody outlined: predicted, with an interval, from cases with a known Dice.
 
 Two figures need no reader. The *expected Dice* of a mask M under probabilities p is
 
-.. math:: s = 2 \sum_{v \in M} p_v \,/\, (\sum_v p_v + |M|)
+    s = 2 * (sum of p over M) / (sum of p over the image + size of M)
 
 and would be the Dice if the probabilities were calibrated; those of networks trained with a Dice loss are not. The
 *agreement* a is the Dice between the masks of two networks that did not learn the case. Their deficits, 1 - s and

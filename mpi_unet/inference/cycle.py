@@ -1,13 +1,14 @@
 """What the gates of one study tell together: volumes over the cycle, thickening, mass, synchrony, and one polar map.
 
 The uptake of a gated study is the mean of the maps of its gates, each sampled within its own outline: pixels follow the
-muscle, so it has the counts of the whole study and not the blur of its motion. Each part that cannot be had says why,
-and takes nothing else with it.
+muscle, so it has the counts of the whole study and not the blur of its motion. Volumes are those of a wall that keeps
+its volume (`mpi_unet.cardiac.volumes.with_steady_wall`): that of a network's outlines does not, and the ejection
+fraction would come out too low. Each part that cannot be had says why, and takes nothing else with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,11 @@ import numpy as np
 
 from mpi_unet.cardiac.phase import phase_analysis
 from mpi_unet.cardiac.polar_map import PolarMap
-from mpi_unet.cardiac.volumes import TimeVolumeCurve, time_volume_curve
+from mpi_unet.cardiac.volumes import TimeVolumeCurve, time_volume_curve, with_steady_wall
 from mpi_unet.cardiac.wall import thickening_pct
 from mpi_unet.errors import CardiacError
 
-__all__ = ["CycleMeasures", "GateFacts", "mean_map", "measure_cycle", "no_cycle", "one_line"]
+__all__ = ["CycleMeasures", "GateFacts", "curve_of", "mean_map", "measure_cycle", "no_cycle", "one_line"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class GateFacts:
 
     Attributes:
         cavity_ml: None where it could not.
+        wall_ml: Likewise.
         mass_g: Likewise.
         segment_thickness_mm: Segments 1 to 17; empty where not measured.
         polar: Uptake in counts.
     """
 
     cavity_ml: float | None = None
+    wall_ml: float | None = None
     mass_g: float | None = None
     segment_thickness_mm: tuple[float | None, ...] = ()
     polar: PolarMap | None = None
@@ -49,6 +52,10 @@ class CycleMeasures:
         stroke_volume_ml: Likewise.
         ejection_fraction_pct: Likewise.
         gates_ejection_fraction_pct: From the largest and the smallest gate alone.
+        outlined_ejection_fraction_pct: Of the cavities as they were outlined, without the wall being kept steady.
+        outlined_wall_change_pct: By how much the outlined wall changes from the largest to the smallest gate: muscle
+            hardly does, so this is what outlines miss.
+        cycle_mass_g: Of the wall, mean of all gates.
         end_diastolic_gate: Number of the largest gate.
         end_systolic_gate: Number of the smallest gate.
         end_diastolic_mass_g: Mass of the wall in the largest gate.
@@ -71,6 +78,9 @@ class CycleMeasures:
     stroke_volume_ml: float | None = None
     ejection_fraction_pct: float | None = None
     gates_ejection_fraction_pct: float | None = None
+    outlined_ejection_fraction_pct: float | None = None
+    outlined_wall_change_pct: float | None = None
+    cycle_mass_g: float | None = None
     end_diastolic_gate: int | None = None
     end_systolic_gate: int | None = None
     end_diastolic_mass_g: float | None = None
@@ -88,11 +98,12 @@ class CycleMeasures:
     why_no_uptake: str = ""
 
 
-def measure_cycle(gates: Mapping[int, GateFacts]) -> CycleMeasures:
+def measure_cycle(gates: Mapping[int, GateFacts], *, steady_wall: bool = True) -> CycleMeasures:
     """Measure one gated study.
 
     Args:
         gates: Number of each gate, from 1, to what it gave.
+        steady_wall: Take the wall to have the same volume in all gates, where it is known in all of them.
 
     Example:
         >>> measure_cycle({1: GateFacts(90.0), 2: GateFacts(), 3: GateFacts(60.0)}).why_not
@@ -104,7 +115,11 @@ def measure_cycle(gates: Mapping[int, GateFacts]) -> CycleMeasures:
     ordered = [gates[number] for number in numbers]
     if numbers != list(range(1, len(numbers) + 1)):
         return no_cycle(f"only gates {', '.join(map(str, numbers))} of the cycle are there")
-    curve, why_not = _curve(ordered)
+    has_walls = all(gate.wall_ml is not None for gate in ordered)
+    outlined, why_not = curve_of([gate.cavity_ml for gate in ordered])
+    curve = outlined
+    if steady_wall and has_walls and not why_not:
+        curve, why_not = curve_of([gate.cavity_ml for gate in ordered], [gate.wall_ml for gate in ordered])
     values: dict[str, Any] = {"why_not": why_not}
     if curve is not None and not why_not:
         values |= {
@@ -113,12 +128,33 @@ def measure_cycle(gates: Mapping[int, GateFacts]) -> CycleMeasures:
             "stroke_volume_ml": curve.stroke_volume_ml,
             "ejection_fraction_pct": curve.ejection_fraction_pct,
             "gates_ejection_fraction_pct": curve.gates_ejection_fraction_pct,
+            "outlined_ejection_fraction_pct": outlined.ejection_fraction_pct if outlined else None,
             "curve_ml": curve.curve_ml or (),
         }
-    values |= _walls(ordered, numbers, curve)
+    values |= _walls(ordered, numbers, curve, steady_wall=steady_wall and has_walls)
     polar, why_no_uptake = mean_map(ordered)
     values |= {"polar": polar, "why_no_uptake": why_no_uptake} | _phase(ordered)
     return CycleMeasures(**values)
+
+
+def curve_of(
+    cavity_ml: Sequence[float | None], wall_ml: Sequence[float | None] = ()
+) -> tuple[TimeVolumeCurve | None, str]:
+    """The time-volume curve of the gates, and why there is none or no ejection fraction.
+
+    Args:
+        cavity_ml: Of every gate; None where it could not be measured.
+        wall_ml: Of every gate, to be kept steady; empty or with a None to leave the cavities as they are.
+    """
+    known = [one for one in cavity_ml if one is not None]
+    walls = [one for one in wall_ml if one is not None]
+    if len(known) < len(cavity_ml):
+        return None, f"the cavity of {len(cavity_ml) - len(known)} of {len(cavity_ml)} gates could not be measured"
+    try:
+        curve = time_volume_curve(with_steady_wall(known, walls) if len(walls) == len(known) else known)
+    except CardiacError as error:
+        return None, one_line(error)
+    return curve, curve.why_not
 
 
 def no_cycle(why: str) -> CycleMeasures:
@@ -141,35 +177,37 @@ def mean_map(gates: list[GateFacts]) -> tuple[PolarMap | None, str]:
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
-def _curve(gates: list[GateFacts]) -> tuple[TimeVolumeCurve | None, str]:
-    known = [gate.cavity_ml for gate in gates if gate.cavity_ml is not None]
-    if len(known) < len(gates):
-        return None, f"the cavity of {len(gates) - len(known)} of {len(gates)} gates could not be measured"
-    try:
-        curve = time_volume_curve(known)
-    except CardiacError as error:
-        return None, one_line(error)
-    return curve, curve.why_not
-
-
-def _walls(gates: list[GateFacts], numbers: list[int], curve: TimeVolumeCurve | None) -> dict[str, Any]:
-    """Mass at end diastole, and thickening from the largest to the smallest gate."""
+def _walls(
+    gates: list[GateFacts], numbers: list[int], curve: TimeVolumeCurve | None, *, steady_wall: bool
+) -> dict[str, Any]:
+    """Mass, and thickening from the largest to the smallest gate."""
+    masses = [gate.mass_g for gate in gates if gate.mass_g is not None]
+    values: dict[str, Any] = {"cycle_mass_g": float(np.mean(masses)) if len(masses) == len(gates) else None}
     if curve is None or curve.end_diastolic_gate is None or curve.end_systolic_gate is None:
-        return {"why_no_thickening": "end diastole and end systole are not known"}
+        return values | {"why_no_thickening": "end diastole and end systole are not known"}
     first, last = gates[curve.end_diastolic_gate], gates[curve.end_systolic_gate]
-    values: dict[str, Any] = {
+    values |= {
         "end_diastolic_gate": numbers[curve.end_diastolic_gate],
         "end_systolic_gate": numbers[curve.end_systolic_gate],
         "end_diastolic_mass_g": first.mass_g,
     }
+    if first.wall_ml and last.wall_ml:
+        values["outlined_wall_change_pct"] = 100 * (last.wall_ml / first.wall_ml - 1)
+    mean_ml = float(np.mean([gate.wall_ml for gate in gates if gate.wall_ml])) if steady_wall else None
     try:
-        thickening = thickening_pct(first.segment_thickness_mm, last.segment_thickness_mm)
+        thickening = thickening_pct(_thickness(first, mean_ml), _thickness(last, mean_ml))
     except CardiacError as error:
         return values | {"why_no_thickening": one_line(error)}
     known = [one for one in thickening if one is not None]
     if not known:
         return values | {"why_no_thickening": "no segment has wall at end diastole and at end systole"}
     return values | {"thickening_pct": float(np.mean(known)), "segment_thickening_pct": thickening}
+
+
+def _thickness(gate: GateFacts, wall_ml: float | None) -> tuple[float | None, ...]:
+    """Of the segments; of a wall of this volume, where one is given: as thick as it is large, its area being known."""
+    share = wall_ml / gate.wall_ml if wall_ml and gate.wall_ml else 1.0
+    return tuple(None if one is None else one * share for one in gate.segment_thickness_mm)
 
 
 def _phase(gates: list[GateFacts]) -> dict[str, Any]:

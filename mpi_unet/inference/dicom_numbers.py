@@ -1,4 +1,4 @@
-"""From the tables of a prediction to the measurements and flags of its reports.
+"""From the tables of a prediction to the measurements of its reports.
 
 The tables are the one place where numbers stand: a report says what ``measurements.csv`` and ``segments.csv`` say, to
 the digit. A column whose name is one of `mpi_unet.dicom.derived_codes.QUANTITIES` goes out; others have no coded terms
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpi_unet.dicom.derived_codes import QUANTITIES
-from mpi_unet.dicom.report_writing import Flag, Measured
+from mpi_unet.dicom.report_writing import Measured
 from mpi_unet.inference.results import StudyResult
 
-__all__ = ["Rows", "flags_of", "measured_of", "read_rows"]
+__all__ = ["Rows", "as_ascii", "measured_of", "read_rows"]
 
 MEASUREMENTS, SEGMENTS = "measurements.csv", "segments.csv"
 
 WHOLE_CYCLE = "cycle"
 """Gate of the row of a whole gated study."""
 
-OTHER_NAMES = {"thickness_mm": "wall_thickness_mm"}
+OTHER_NAMES = {"thickness_mm": "wall_thickness_mm", "cycle_mass_g": "mass_g"}
 """Columns that are called otherwise than the quantity that they are."""
 
 BY_VOXELS = {"lv_wall": "wall_ml", "lv_filled": "filled_ml", "lv_cavity": "cavity_ml"}
@@ -59,6 +59,13 @@ class Rows:
 
     measurements: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     segments: dict[str, list[Mapping[str, str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def of(self, study_ids: Collection[str]) -> Rows:
+        """Those of some studies."""
+        return Rows(
+            {key: row for key, row in self.measurements.items() if key[0] in study_ids},
+            {name: rows for name, rows in self.segments.items() if name in study_ids},
+        )
 
 
 def read_rows(output: str | Path, study_ids: Collection[str]) -> Rows:
@@ -124,34 +131,6 @@ def measured_of(
                     )
                 )
     return measured
-
-
-def flags_of(results: Sequence[StudyResult], problems: Sequence[str]) -> list[Flag]:
-    """What the reader of a report should look at.
-
-    Args:
-        results: Of the cases of one image.
-        problems: What could not be made of it, in words.
-    """
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for result in results:
-        texts = [("remark", remark) for remark in result.remarks]
-        texts += [("other_domain", f"Unlike the images of training: {text}") for text in result.other_domain]
-        if result.parts_removed:
-            parts = "part was" if result.parts_removed == 1 else "parts were"
-            texts.append(("parts_removed", f"{result.parts_removed} {parts} removed that lay apart"))
-        if result.seen_in_training:
-            texts.append(("seen_in_training", f"This {result.seen_in_training} was part of training"))
-        if result.status != "segmented":
-            texts.append(("not_segmented", f"Not segmented: {result.reason}"))
-        for name, text in texts:
-            found[name, text].append(result.gate)
-    flags = []
-    for (name, text), gates in found.items():
-        numbers = [gate for gate in gates if gate.isdecimal()]
-        where = f"Gate {', '.join(numbers)}: " if numbers and len(numbers) < len(results) else ""
-        flags.append(Flag(name, as_ascii(where + text)))
-    return [*flags, *(Flag("not_made", as_ascii(problem)) for problem in problems)]
 
 
 def as_ascii(text: str) -> str:

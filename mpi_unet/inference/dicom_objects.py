@@ -6,8 +6,8 @@ of that gate; masks of projections and of images without a place give none at al
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,20 +17,23 @@ from pydicom.dataset import Dataset
 from mpi_unet.cohort.nifti import read_mask
 from mpi_unet.dicom.capture_writing import encapsulated_pdf, secondary_capture
 from mpi_unet.dicom.derived import Maker
-from mpi_unet.dicom.derived_codes import QUANTITIES, SEGMENTS
+from mpi_unet.dicom.derived_codes import SEGMENTS
 from mpi_unet.dicom.origin import Origin
-from mpi_unet.dicom.report_writing import Flag, Measured, measurement_report
+from mpi_unet.dicom.report_writing import Flag, measurement_report
 from mpi_unet.dicom.segmentation_writing import segmentations
 from mpi_unet.errors import CardiacError, DicomError
-from mpi_unet.inference.dicom_numbers import Rows, flags_of, measured_of
-from mpi_unet.inference.dicom_pictures import Shown, as_pdf, as_picture, polar_figure, summary_figure
+from mpi_unet.inference.dicom_numbers import Rows, as_ascii, measured_of
+from mpi_unet.inference.facts import ModelFacts
 from mpi_unet.inference.hearts import Heart, heart_file, read_heart
+from mpi_unet.inference.page_content import study_content
+from mpi_unet.inference.page_numbers import flags_for_page
 from mpi_unet.inference.results import StudyResult, mask_file
+from mpi_unet.report import study_page
+from mpi_unet.report.study_summary import polar_picture, summary_pdf, summary_picture
 from mpi_unet.shapes import Mask
 
 if TYPE_CHECKING:
     from mpi_unet.inference.inputs import Study
-    from mpi_unet.inference.model import TrainedModel
 
 __all__ = ["Made", "objects_of"]
 
@@ -58,7 +61,9 @@ def objects_of(
     maker: Maker,
     kinds: Collection[str],
     output: Path,
-    model: TrainedModel,
+    facts: ModelFacts,
+    *,
+    with_surfaces: bool,
 ) -> Made:
     """Make the objects of one image.
 
@@ -70,11 +75,12 @@ def objects_of(
         maker: What made them.
         kinds: Which are wanted: ``seg``, ``sr``, ``sc``, ``pdf``.
         output: Folder of the predictions.
-        model: What segmented them.
+        facts: What segmented them.
+        with_surfaces: Whether surfaces were asked for.
     """
     done = [(study, one) for study, one in zip(studies, results, strict=True) if one.status == "segmented"]
     hearts = {one.study_id: _heart(output, one.study_id) for _, one in done}
-    label, num_gates = model.domain.label, origin.image.num_gates
+    label, num_gates = facts.label, origin.image.num_gates
     objects: list[Dataset] = []
     problems: list[str] = []
     masks: tuple[Dataset, ...] = ()
@@ -86,11 +92,13 @@ def objects_of(
         objects += masks
     there = {int(one.InstanceNumber) - 1: {str(item.SegmentLabel) for item in one.SegmentSequence} for one in masks}
     measured = measured_of([one for _, one in done], rows, num_gates=num_gates, label=label, segments=there)
-    flags = flags_of(results, problems)
+    flags = list(_flags(results, problems))
     if "sr" in kinds:
         objects.append(measurement_report(origin, measured, maker, segmentations=masks, flags=flags))
     if {"sc", "pdf"} & set(kinds):
-        objects += _pictures(origin, *done[0], hearts, measured, flags, maker, kinds, output)
+        content = study_content(studies, results, rows, output, facts, with_surfaces=with_surfaces)
+        not_made = [study_page.Flag("not_made", "attention", problem) for problem in problems]
+        objects += _pictures(origin, replace(content, flags=(*content.flags, *not_made)), maker, kinds)
     made = {"SEG": "seg", "SR": "sr", "OT": "sc", "DOC": "pdf"}
     found = {made[str(one.Modality)] for one in objects}
     return Made(tuple(objects), tuple(kind for kind in kinds if kind in found), tuple(problems))
@@ -144,62 +152,32 @@ def _cavity(wall: Mask, heart: Heart | None, affine: np.ndarray) -> Mask:
 
 
 def _pictures(
-    origin: Origin,
-    study: Study,
-    result: StudyResult,
-    hearts: Mapping[str, Heart | None],
-    measured: Sequence[Measured],
-    flags: Sequence[Flag],
-    maker: Maker,
-    kinds: Collection[str],
-    output: Path,
-) -> list[Dataset]:
-    """Polar map and summary of the first segmented case, as pictures and as a page.
+    origin: Origin, content: study_page.StudyContent, maker: Maker, kinds: Collection[str]
+) -> Iterator[Dataset]:
+    """Summary and polar map as pictures, and the summary as a page; they name nobody.
 
     A heart without axes has no polar map; summary and report say why.
     """
-    volume = study.case.read_image()
-    heart = hearts[study.study_id]
-    gate = f", gate {result.gate} of {origin.image.num_gates}" if result.gate.isdecimal() else ""
-    shown = Shown(
-        title=f"{study.study_id}{gate}",
-        run=maker.algorithm,
-        image=volume.array,
-        mask=read_mask(mask_file(output, study.study_id)),
-        affine=volume.affine,
-        spacing_mm=volume.spacing_mm,
-        axes=heart.axes if heart else None,
-        polar=heart.polar if heart else None,
-        lines=[*_lines(measured, result), *([f"Missing: {result.measures.why_not}"] * bool(result.measures.why_not))],
-        flags=[flag.text for flag in flags],
-    )
-    objects = []
-    summary = summary_figure(shown)
+    title = "Summary of the left ventricle"
     if "sc" in kinds:
-        figures = {"Summary of the left ventricle": summary, "Polar map of the left ventricle": polar_figure(shown)}
-        for number, (title, figure) in enumerate(figures.items(), start=1):
-            if figure is not None:
-                objects.append(
-                    secondary_capture(origin, as_picture(figure), maker, title=title, number=number, burned_in=False)
-                )
+        pictures = {title: summary_picture(content), "Polar map of the left ventricle": polar_picture(content)}
+        for number, (name, picture) in enumerate(pictures.items(), start=1):
+            if picture is not None:
+                yield secondary_capture(origin, picture, maker, title=name, number=number, burned_in=False)
     if "pdf" in kinds:
-        title = "Summary of the left ventricle"
-        objects.append(encapsulated_pdf(origin, as_pdf(summary), maker, title=title, burned_in=False))
-    return objects
+        yield encapsulated_pdf(origin, summary_pdf(content), maker, title=title, burned_in=False)
 
 
-def _lines(measured: Sequence[Measured], result: StudyResult) -> list[str]:
-    """The numbers of the study, and those of the gate that is shown."""
-    gate = int(result.gate) - 1 if result.gate.isdecimal() else None
-    lines = []
-    for one in measured:
-        if one.aha_segment is not None or one.gate not in (None, gate):
-            continue
-        terms = QUANTITIES[one.quantity]
-        where = "" if one.gate is None else f" (gate {one.gate + 1})"
-        number = f"not measured, {one.why_not}" if one.value is None else f"{one.value:.4g} {terms.unit.value}"
-        lines.append(f"{terms.title}{where}: {number}")
-    return lines
+def _flags(results: Sequence[StudyResult], problems: Sequence[str]) -> Iterator[Flag]:
+    """What the reader of the report should look at: what the page says, and what could not be made, in words."""
+    flags = study_page.in_order(flags_for_page(results))
+    for one in flags:
+        yield Flag(one.code, as_ascii(f"{one.word}: {one.sentence}"))
+    removed = sum(result.parts_removed for result in results)
+    if removed and "parts_removed" not in {one.code for one in flags}:
+        yield Flag("parts_removed", f"{removed} {'part was' if removed == 1 else 'parts were'} removed that lay apart")
+    for problem in problems:
+        yield Flag("not_made", as_ascii(problem))
 
 
 def _heart(output: Path, study_id: str) -> Heart | None:

@@ -13,6 +13,7 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,17 +22,18 @@ from typing import TYPE_CHECKING, Any
 from mpi_unet import __version__
 from mpi_unet.errors import PacsError, RunError
 from mpi_unet.files import read_json, sha256, unwritable, waiting_lock, whole_file, write_json
+from mpi_unet.inference.crew import done_in_order, num_helpers
 from mpi_unet.inference.dicom_images import DicomImage, DicomInput, origin_of_image
 from mpi_unet.inference.dicom_numbers import Rows, read_rows
 from mpi_unet.inference.dicom_options import DicomOptions
+from mpi_unet.inference.facts import ModelFacts
 from mpi_unet.inference.results import StudyResult, failed, result_file
 
 if TYPE_CHECKING:
     from mpi_unet.dicom.derived import Maker
     from mpi_unet.inference.inputs import Input, Study
-    from mpi_unet.inference.model import TrainedModel
 
-__all__ = ["FOLDER", "TABLE", "DicomResult", "write_dicom_results"]
+__all__ = ["FOLDER", "REFUSED", "TABLE", "DicomResult", "write_dicom_results"]
 
 FOLDER, TABLE = "dicom", "dicom.csv"
 COLUMNS = ("study", "status", "objects", "kinds", "stored_at", "reason")
@@ -39,8 +41,11 @@ COLUMNS = ("study", "status", "objects", "kinds", "stored_at", "reason")
 OBJECTS = "objects.json"
 """What a folder holds; written last."""
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same results give other objects."""
+
+FEWEST = 6
+"""Images for which processes pay: to start one takes about as long as to make the objects of two."""
 
 AT_ONCE = 200
 """Images whose rows of the tables are in memory at the same time."""
@@ -84,7 +89,14 @@ class DicomResult:
 
 
 def write_dicom_results(
-    given: Input, images: DicomInput, output: str | Path, model: TrainedModel, options: DicomOptions
+    given: Input,
+    images: DicomInput,
+    output: str | Path,
+    facts: ModelFacts,
+    options: DicomOptions,
+    *,
+    with_surfaces: bool = True,
+    num_workers: int | None = None,
 ) -> Iterator[DicomResult]:
     """Make, write and send the objects of every image whose studies are done.
 
@@ -92,8 +104,10 @@ def write_dicom_results(
         given: The studies.
         images: Where they come from.
         output: Folder of the predictions, whose tables are written.
-        model: What segmented them.
+        facts: What segmented them.
         options: What is wanted.
+        with_surfaces: Whether surfaces were asked for; what was not asked for raises no flag.
+        num_workers: Processes that make them; None for as many as there are cores, 0 for none.
 
     Yields:
         What became of each image; the table is there after the last one.
@@ -104,35 +118,54 @@ def write_dicom_results(
     """
     output = Path(output)
     studies = {study.study_id: study for study in given.studies()}
-    work = _Work(images, output, model, options, _maker(model, output))
+    work = _Work(images, output, facts, options, _maker(facts, output), with_surfaces)
     _make_private(output / FOLDER)
     found = images.images()
+    number = num_helpers(num_workers, len(given), FEWEST)
     with whole_file(output / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        while some := list(islice(found, AT_ONCE)):
-            rows = read_rows(output, [case_id for image in some for case_id in image.case_ids])
-            for image in some:
-                result = work.done(image, [studies[one] for one in image.case_ids if one in studies], rows)
-                table.writerow({name: getattr(result, name) for name in COLUMNS})
-                yield result
+        for made in done_in_order(work.made, _tasks(found, studies, output), number):
+            result = work.sent(made)
+            table.writerow({name: getattr(result, name) for name in COLUMNS})
+            yield result
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Task:
+    """One image whose objects are wanted."""
+
+    image: DicomImage
+    studies: Sequence[Study]
+    rows: Rows
+
+
+def _tasks(found: Iterator[DicomImage], studies: Mapping[str, Study], output: Path) -> Iterator[_Task]:
+    """Every image, with the rows of the tables that it needs and no others."""
+    while some := list(islice(found, AT_ONCE)):
+        rows = read_rows(output, [case_id for image in some for case_id in image.case_ids])
+        for image in some:
+            known = [studies[case_id] for case_id in image.case_ids if case_id in studies]
+            yield _Task(image, known, rows.of(image.case_ids))
+
+
+@dataclass(frozen=True)
 class _Work:
-    """The objects of one image after the other."""
+    """The objects of one image after the other: made by any process, sent by one."""
 
     images: DicomInput
     output: Path
-    model: TrainedModel
+    facts: ModelFacts
     options: DicomOptions
     maker: Maker
+    with_surfaces: bool
 
-    def done(self, image: DicomImage, studies: Sequence[Study], rows: Rows) -> DicomResult:
-        """Make and send what is not made or sent yet."""
+    def made(self, task: _Task) -> DicomResult | str:
+        """Make what is not made yet; the name of the folder, or what is in its way."""
+        image, studies = task.image, task.studies
         results = [_result(self.output, study.study_id) for study in studies]
         if len(results) < len(image.case_ids) or any(result is None for result in results):
             return DicomResult(image.name, WAITING, reason="its studies are not done yet")
@@ -140,24 +173,39 @@ class _Work:
         if not any(result.status == "segmented" for result in known):
             reasons = dict.fromkeys(result.reason for result in known)
             return DicomResult(image.name, NOT_SEGMENTED, reason="; ".join(reasons))
-        folder = self.output / FOLDER / image.name
         try:
-            with waiting_lock(self.output / FOLDER / f".{image.name}.lock"):
-                record = self._record(image, studies, known, rows, folder)
-                return self._sent(folder, record)
-        except (PacsError, RunError):
+            with self._lock(image.name):
+                self._record(image, studies, known, task.rows, self.output / FOLDER / image.name)
+        except RunError:
             raise
         except Exception as error:
             return DicomResult(image.name, FAILED, reason=failed(known[0], error).reason)
+        return image.name
+
+    def sent(self, made: DicomResult | str) -> DicomResult:
+        """What became of an image, after its objects were sent where that was asked for."""
+        if isinstance(made, DicomResult):
+            return made
+        folder = self.output / FOLDER / made
+        try:
+            with self._lock(made):
+                return self._sent(folder, _read_record(folder))
+        except (PacsError, RunError):
+            raise
+        except Exception as error:
+            return DicomResult(made, FAILED, reason=" ".join(f"{type(error).__name__}: {error}".split()))
+
+    def _lock(self, name: str) -> AbstractContextManager[None]:
+        return waiting_lock(self.output / FOLDER / f".{name}.lock")
 
     def _record(
         self, image: DicomImage, studies: Sequence[Study], results: Sequence[StudyResult], rows: Rows, folder: Path
-    ) -> dict[str, Any]:
-        """What the folder holds; made where it does not hold what it should."""
+    ) -> None:
+        """Make what the folder should hold, where it does not hold it."""
         key = self._key(results, rows)
         record = _read_record(folder)
         if record.get("key") == key and all((folder / name).is_file() for name in record["files"]):
-            return record
+            return
         from mpi_unet.dicom.derived import write_objects
         from mpi_unet.inference.dicom_objects import objects_of
         from mpi_unet.sources.pacs.access import quiet
@@ -165,7 +213,10 @@ class _Work:
         is_pseudonymous = self.options.is_pseudonymous
         origin = origin_of_image(image, self.images, results[0].source_uid, is_pseudonymous=is_pseudonymous)
         with quiet():  # highdicom logs identifiers
-            made = objects_of(origin, studies, results, rows, self.maker, self.options.kinds, self.output, self.model)
+            made = objects_of(
+                *(origin, studies, results, rows, self.maker, self.options.kinds, self.output, self.facts),
+                with_surfaces=self.with_surfaces,
+            )
         _clear(folder)
         paths = write_objects(made.objects, folder)
         record = {
@@ -177,7 +228,6 @@ class _Work:
             "stored_at": [],
         }
         write_json(folder / OBJECTS, record)
-        return record
 
     def _sent(self, folder: Path, record: Mapping[str, Any]) -> DicomResult:
         """Send what the archive does not have yet."""
@@ -229,19 +279,19 @@ class _Work:
         return sha256(*parts, *(result.key for result in results), *map(repr, results), *numbers)
 
 
-def _maker(model: TrainedModel, output: Path) -> Maker:
+def _maker(facts: ModelFacts, output: Path) -> Maker:
     """The network as objects name it; made at the moment at which this prediction began."""
     from mpi_unet.dicom.derived import Maker
     from mpi_unet.inference.plan import RECORD
 
-    name = re.sub(r"[^ -\[\]-~]", "_", model.name).strip() or "network"
-    folds = f"{len(model.networks)} network{'s' * (len(model.networks) > 1)}"
+    name = re.sub(r"[^ -\[\]-~]", "_", facts.name).strip() or "network"
+    folds = f"{facts.num_networks} network{'s' * (facts.num_networks > 1)}"
     made = datetime.datetime.fromtimestamp((output / RECORD).stat().st_mtime)
     record = read_json(output / RECORD)
     return Maker(
         algorithm=f"{name[:48]}, {folds}",
         version=f"mpi_unet {__version__}",
-        run=sha256(model.key, str(record.get("key")))[:32],
+        run=sha256(facts.key, str(record.get("key")))[:32],
         made=made,
     )
 

@@ -55,11 +55,13 @@ class ReadStudy:
         study: The study.
         volume: Its image as it is stored.
         result: What is known of it so far.
+        is_placed_alike: Whether ventricles may be looked for where those of training lay.
     """
 
     study: Study
     volume: Volume
     result: StudyResult
+    is_placed_alike: bool = True
 
 
 def finish_study(
@@ -77,8 +79,13 @@ def finish_study(
         is_volume = study.domain != "projection"
         folds, spacing = read.result.folds, volume.spacing_mm if study.spacing_known else None
 
+        known: dict[bytes, Kept] = {}
+
         def cleaned(mask: Mask) -> Kept:
-            return _cleaned(mask, read, learnt, options)
+            voxels = mask.tobytes()  # a run of one fold asks twice about one mask
+            if voxels not in known:
+                known[voxels] = _cleaned(mask, read, learnt, options)
+            return known[voxels]
 
         said = opinions(answer, folds, learnt.threshold, cleaned)
         probability = _mean_probability(answer)
@@ -159,7 +166,7 @@ def _cleaned(mask: Mask, read: ReadStudy, learnt: Learnt, options: Options) -> K
         read.volume.spacing_mm if learnt.spacing_known else (1.0, 1.0, 1.0),
         learnt.outlines,
         is_projection=read.study.domain == "projection",
-        by_place=options.component == "plausible" and not read.result.other_domain,
+        by_place=options.component == "plausible" and read.is_placed_alike,
     )
 
 

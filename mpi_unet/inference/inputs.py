@@ -21,6 +21,7 @@ from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import CohortError, PacsError
 from mpi_unet.inference.dicom_options import is_address
 from mpi_unet.sources.account import private_folder
+from mpi_unet.sources.dicom.choice import NOTHING_ELSE, OTHER_DOMAIN, SAME_IDENTIFIER
 from mpi_unet.sources.placing import check_apart
 
 __all__ = ["Input", "Other", "Study", "open_input"]
@@ -41,6 +42,7 @@ UNREADABLE = (
     "its header cannot be read",
     "cannot be opened",
     "a folder ",
+    SAME_IDENTIFIER,
 )
 """How reasons of ``source=dicom`` begin that say nothing about what a file is: it may have been a study."""
 
@@ -49,11 +51,6 @@ TOMOGRAPHIC = ("TOMO", "GATED TOMO", "RECON TOMO", "RECON GATED TOMO")
 
 NOT_WANTED = ("the same ", "another image of an acquisition", "another organ", "another part", "an attenuation map")
 """How reasons begin of tomographic images that nobody misses: copies, and what is no heart."""
-
-
-OTHER_DOMAIN, NOTHING_ELSE = "; the cohort holds ", ", and there are none of this acquisition"
-"""What stands in the reason of an image whose domain is not the one that was chosen; and at its end, where no other
-image of the acquisition is of that domain."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def open_input(input: str | Path, output: str | Path, *, domain: str, source: Ma
 
     make = get_method(str(arguments.pop("_target_")))
     accepted = inspect.signature(make).parameters
-    arguments = with_domain(make, arguments, domain)
+    arguments = as_for_studies(make, arguments, domain)
     first, second = list(accepted)[:2]
     if first != "input":
         raise CohortError(
@@ -195,13 +192,18 @@ def default_source(input: str | Path) -> dict[str, Any]:
     return {"_target_": PACS_SOURCE if is_address(str(input)) else DEFAULT_SOURCE}
 
 
-def with_domain(make: Callable[..., Any], arguments: Mapping[str, Any], domain: str) -> dict[str, Any]:
-    """Arguments of a source that take images like those of training, where nobody chose others."""
+def as_for_studies(make: Callable[..., Any], arguments: Mapping[str, Any], domain: str) -> dict[str, Any]:
+    """Arguments of a source that take images like those of training and leave out files that contradict each other.
+
+    Where nobody chose otherwise, and where the source can: a cohort to learn from is refused over such files, but no
+    new study must wait for those of others.
+    """
     accepted, given = inspect.signature(make).parameters, dict(arguments)
-    if "domain" in accepted and given.get("domain") is None:
-        given["domain"] = domain
-    elif "dicom" in accepted and (given.get("dicom") or {}).get("domain") is None:  # a PACS hands on to source=dicom
-        given["dicom"] = {**(given.get("dicom") or {}), "domain": domain}
+    for name, value in (("domain", domain), ("same_identifier", "leave_out")):
+        if name in accepted and given.get(name) is None:
+            given[name] = value
+        elif "dicom" in accepted and (given.get("dicom") or {}).get(name) is None:  # a PACS hands on to source=dicom
+            given["dicom"] = {**(given.get("dicom") or {}), name: value}
     return given
 
 

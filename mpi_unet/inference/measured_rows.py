@@ -187,7 +187,7 @@ class MeasuredRows:
             return GateFacts()
         measures = result.measures
         polar = self._map(study_id)[0] if measures.segment_uptake_pct else None
-        return GateFacts(measures.cavity_ml, measures.mass_g, measures.segment_thickness_mm, polar)
+        return GateFacts(measures.cavity_ml, measures.wall_ml, measures.mass_g, measures.segment_thickness_mm, polar)
 
     def _perfusion(self, study_id: str, measures: Measures, study: Study) -> Perfusion:
         if not measures.segment_uptake_pct:

@@ -6,10 +6,8 @@ come from elsewhere, so only networks of MONAI, torch and mpi_unet and transform
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
@@ -17,18 +15,17 @@ from monai.transforms import Compose, Transform
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from mpi_unet.assessment import cohort_of
-from mpi_unet.cohort.domain import Domain, describe, read_domain, write_domain
+from mpi_unet.cohort.domain import Domain
 from mpi_unet.cohort.fold import Split
-from mpi_unet.config import plain, targets
+from mpi_unet.config import targets
 from mpi_unet.errors import RunError, listing
-from mpi_unet.evaluation.quality import QualityRecord, read_quality
+from mpi_unet.evaluation.quality import QualityRecord
 from mpi_unet.files import sha256
+from mpi_unet.inference.facts import ModelFacts
 from mpi_unet.inference.finishing import Learnt
-from mpi_unet.learning.prediction import network_weights
+from mpi_unet.inference.stored import Stored, read_stored
 from mpi_unet.learning.recipe import total_stride
 from mpi_unet.learning.transforms import composed
-from mpi_unet.run import Run
 
 __all__ = ["TrainedModel", "open_model"]
 
@@ -76,6 +73,13 @@ class TrainedModel:
         known = self.domain
         return Learnt(self.threshold, known.label, known.outlines, known.spacing_mm is not None, self.quality)
 
+    @property
+    def facts(self) -> ModelFacts:
+        """What pages and DICOM objects say about it."""
+        known = self.domain
+        trained_on = f"{known.num_cases} cases of {known.num_patients} patients ({known.cohort})"
+        return ModelFacts(self.name, self.key, self.threshold, len(self.networks), known.label, trained_on)
+
     def padded(self, batch: Tensor) -> Tensor:
         """A batch (b, 1, ...) whose sides are multiples of the total stride, by repeating its last values."""
         size = batch.shape[2:]
@@ -109,86 +113,57 @@ class TrainedModel:
 
 
 def open_model(run: str | Path) -> TrainedModel:
-    """Open what ``run=`` names: the folder that ``train`` left behind.
+    """Open what ``run=`` names: the folder that ``train`` left behind, or a bundle that ``export`` made of it.
 
     Raises:
-        RunError: It is no run, no fold is done, a checkpoint does not fit, or the config names a class of a package
-            that is not trusted.
+        RunError: It is neither, no fold is done, the weights do not fit, or a class of a package that is not trusted is
+            named.
     """
-    opened = Run(Path(run))
-    if not opened.folder.is_dir():
-        raise RunError(f"run={run} is no folder; give the folder that train printed, for example run=runs/quickstart")
-    config = opened.read_config()
-    split = Split.read(opened.splits) if opened.splits.is_file() else None
-    folds = tuple(fold for fold in range(len(split.folds) if split else 0) if opened.is_fold_done(fold))
-    if split is None or not folds:
-        raise RunError(f"no fold of {opened.folder} is done yet; give the training command again, it goes on")
-    _refuse_foreign_classes(opened, config)
-    networks, digests = [], []
-    for fold in folds:
-        checkpoint = opened.fold(fold) / "checkpoints" / "best.ckpt"
-        network = instantiate(config.model)
-        weights = network_weights(checkpoint)
+    stored = read_stored(run)
+    _refuse_foreign_classes(stored)
+    networks = []
+    for weights in stored.weights:
+        network = instantiate(dict(stored.model), _convert_="all")
         try:
-            network.load_state_dict(weights)
+            network.load_state_dict(weights.state)
         except RuntimeError as error:
-            raise RunError(f"{checkpoint} holds the weights of another network: {error}") from error
+            raise RunError(f"{weights.file} holds the weights of another network: {error}") from error
         networks.append(network.eval().requires_grad_(False))
-        digests.append(sha256(checkpoint.read_bytes()))
-    transforms = plain(config.transforms).get("deterministic") or {}
-    built = {name: instantiate(config.transforms.deterministic[name], _convert_="all") for name in transforms}
-    threshold = float(config.prediction.threshold)
+    digests = tuple(weights.digest for weights in stored.weights)
+    built = {name: instantiate(dict(given), _convert_="all") for name, given in stored.deterministic.items()}
     return TrainedModel(
-        name=str(config.name),
-        folder=opened.folder,
+        name=stored.name,
+        folder=stored.folder,
         networks=tuple(networks),
-        digests=tuple(digests),
-        folds=folds,
+        digests=digests,
+        folds=tuple(weights.fold for weights in stored.weights),
         deterministic=composed(built),
-        threshold=threshold,
-        spatial_dims=int(config.model.get("spatial_dims", 2)),
-        divisor=total_stride(plain(config.model)),
-        domain=_domain(opened, config),
-        split=split,
-        key=sha256(*digests, repr(plain(config.model)), repr(transforms), str(threshold)),
-        quality=read_quality(opened.quality) if opened.quality.is_file() else None,
+        threshold=stored.threshold,
+        spatial_dims=int(stored.model.get("spatial_dims", 2)),
+        divisor=total_stride(stored.model),
+        domain=stored.domain,
+        split=stored.split,
+        key=sha256(*digests, repr(stored.model), repr(stored.deterministic), str(stored.threshold)),
+        quality=stored.quality,
     )
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
-def _domain(run: Run, config: DictConfig) -> Domain:
-    """What the run has learnt from; of runs that did not write it down, from their cohort where it lay."""
-    if run.domain.is_file():
-        return read_domain(run.domain)
-    try:
-        cohort = cohort_of(run)
-    except RunError as error:
-        raise RunError(
-            f"{run.folder} has no {run.domain.name}, so it is not known which images its networks learnt from, and it "
-            f"cannot be made: {error}"
-        ) from error
-    known = describe(cohort, config.data.reader)
-    with run.lock():
-        write_domain(run.domain, known)
-    return known
-
-
-def _refuse_foreign_classes(run: Run, config: DictConfig) -> None:
+def _refuse_foreign_classes(stored: Stored) -> None:
     problems = []
-    for section, base in (("model", nn.Module), ("transforms.deterministic", Transform)):
-        node: Any = config
-        for part in section.split("."):
-            node = (node or {}).get(part)
-        holder: Mapping[str, Any] = {section.rpartition(".")[2]: node or {}}
-        for key, target in targets(DictConfig(holder)):
+    for section, node, base in (
+        ("model", stored.model, nn.Module),
+        ("transforms.deterministic", stored.deterministic, Transform),
+    ):
+        for key, target in targets(DictConfig({section.rpartition(".")[2]: dict(node)})):
             path = str(target["_target_"])
             if not _is_trusted(path, base):
                 problems.append(f"{key}._target_ is {path}")
     if problems:
         raise RunError(
-            f"{run.config} names what is not built from a file:\n{listing(problems)}\nExpected networks of "
+            f"{stored.config} names what is not built from a file:\n{listing(problems)}\nExpected networks of "
             f"{', '.join(TRUSTED)} and transforms of monai and mpi_unet; train with one of these"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mpi_unet.cohort.differences import DIFFERENCE_KINDS, Difference
 from mpi_unet.errors import ConfigError, listing, nearest
 from mpi_unet.files import sha256
 
@@ -64,7 +65,8 @@ class Options:
         measurements: ``cardiac`` (volumes, mass, ejection fraction, polar map) or ``volume`` alone, which is faster.
         probabilities: Write the probabilities beside the masks.
         short_axis: Write transaxial studies turned to short-axis slices as well.
-        allow_other_domain: Segment studies that are not like those of training, and say so in the table.
+        allow_other_domain: Segment studies that are not like those of training, and say so in the table; or kinds of
+            `mpi_unet.cohort.differences.DIFFERENCE_KINDS`: those that differ in nothing else.
         batch_size: Frames (2-D) or volumes (3-D) that go through a network at once.
         runtime: What runs the networks.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -77,7 +79,7 @@ class Options:
     measurements: str = "cardiac"
     probabilities: bool = False
     short_axis: bool = False
-    allow_other_domain: bool = False
+    allow_other_domain: bool | list[str] = False
     batch_size: int = 128
     runtime: str = "torch"
     device: str = "auto"
@@ -102,12 +104,29 @@ class Options:
             problems.append(f"batch_size={self.batch_size}; expected a number of 1 or more")
         if self.num_workers is not None and self.num_workers < 0:
             problems.append(f"num_workers={self.num_workers}; expected 0 (no processes) or more, or null")
+        for kind in [] if isinstance(self.allow_other_domain, bool) else self.allow_other_domain:
+            if kind not in DIFFERENCE_KINDS:
+                problems.append(
+                    f"allow_other_domain names {kind}; expected true, false, or a list of "
+                    f"{' | '.join(DIFFERENCE_KINDS)}{nearest(str(kind), DIFFERENCE_KINDS)}"
+                )
         if self.runtime in ("onnxruntime", "openvino") and self.device == "cuda":
             problems.append(f"runtime={self.runtime} runs on the CPU; leave out device=cuda, or use runtime=torch")
         if problems:
             raise ConfigError(
                 problems[0] if len(problems) == 1 else f"several keys are wrong:\n{listing(problems)}\nCorrect them"
             )
+
+    def allows(self, found: Difference) -> bool:
+        """Whether a study that differs from training in this way is segmented all the same.
+
+        Example:
+            >>> few = Difference("counts", "the sum of its values is 7e4, training had 5e5 to 9e5")
+            >>> Options().allows(few), Options(allow_other_domain=["counts"]).allows(few)
+            (False, True)
+        """
+        allowed = self.allow_other_domain
+        return found.kind in DIFFERENCE_KINDS and (allowed if isinstance(allowed, bool) else found.kind in allowed)
 
     def key(self) -> str:
         """The same text for options that give the same masks and files; speed does not count."""

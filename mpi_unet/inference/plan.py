@@ -63,6 +63,7 @@ class Predictions:
         num_not_segmented: Of this shard.
         not_sent: Images of which DICOM objects that were asked for are not there, with the reason; the first ones.
         num_not_sent: How many.
+        num_refused: Images of which an archive did not take all that was sent; later it may.
         dicom_counts: Status to number of images; empty when no DICOM was asked for.
         worklist: ``index.html``; None when no pages were asked for.
     """
@@ -74,6 +75,7 @@ class Predictions:
     num_not_segmented: int
     not_sent: tuple[str, ...] = ()
     num_not_sent: int = 0
+    num_refused: int = 0
     dicom_counts: Mapping[str, int] = field(default_factory=dict)
     worklist: Path | None = None
 
@@ -147,7 +149,8 @@ def predict(
     if pages:
         from mpi_unet.inference.pages import write_pages
 
-        worklist = write_pages(given, output, model, with_surfaces=options.measurements == "cardiac")
+        with_surfaces = options.measurements == "cardiac"
+        worklist = write_pages(given, output, model.facts, with_surfaces=with_surfaces, num_workers=options.num_workers)
     if given.error is not None:
         raise given.error
     made = Predictions(
@@ -156,16 +159,22 @@ def predict(
     if dicom is None or not dicom.kinds:
         return made
     from mpi_unet.inference.dicom_images import DicomInput
-    from mpi_unet.inference.dicom_out import write_dicom_results
+    from mpi_unet.inference.dicom_out import REFUSED, write_dicom_results
 
     images = DicomInput.of(input, output, source)
     statuses: Counter[str] = Counter()
     missed: list[str] = []
-    for image in write_dicom_results(given, images, output, model, dicom):
+    for image in write_dicom_results(given, images, output, model.facts, dicom, num_workers=options.num_workers):
         statuses[image.status] += 1
         if image.is_missed:
             missed.append(f"{image.study}: {image.status}, {image.reason}")
-    return replace(made, not_sent=tuple(missed[:REMEMBERED]), num_not_sent=len(missed), dicom_counts=dict(statuses))
+    return replace(
+        made,
+        not_sent=tuple(missed[:REMEMBERED]),
+        num_not_sent=len(missed),
+        num_refused=statuses[REFUSED],
+        dicom_counts=dict(statuses),
+    )
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
@@ -237,7 +246,7 @@ def _enter(output: Path, model: TrainedModel, options: Options, *, overwrite: bo
         "folds": list(model.folds),
         "label": model.domain.label,
         "domain": model.domain.domain,
-        "trained_on": f"{model.domain.num_cases} cases of {model.domain.num_patients} patients ({model.domain.cohort})",
+        "trained_on": model.facts.trained_on,
         "options": asdict(options),
         "key": options.key(),
     }

@@ -32,7 +32,7 @@ __all__ = [
     "short_axis_files",
 ]
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 """Raised whenever the same study and options give another result; results of another version are made anew."""
 
 

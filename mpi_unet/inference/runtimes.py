@@ -21,7 +21,7 @@ from mpi_unet.errors import ConfigError, RunError
 from mpi_unet.files import waiting_lock, whole_file
 from mpi_unet.inference.model import TrainedModel, as_device
 
-__all__ = ["LARGEST_ERROR", "Runner"]
+__all__ = ["LARGEST_ERROR", "Runner", "onnx_program"]
 
 LARGEST_ERROR = 1e-4
 """Largest difference of a probability from torch; measured differences are about 1e-6."""
@@ -106,6 +106,34 @@ class Runner:
         return self._made[key]
 
 
+def onnx_program(network: nn.Module, example: Tensor, dynamic_shapes: Any) -> Any:
+    """A network as an ONNX program, with the input ``image`` and the output ``probabilities``.
+
+    Args:
+        network: In evaluation mode, on the CPU.
+        example: An input.
+        dynamic_shapes: Which axes of it are free, as ``torch.export`` takes it.
+
+    Raises:
+        RunError: Nothing came out.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=["image"],
+            output_names=["probabilities"],
+            dynamic_shapes=dynamic_shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RunError("torch exported nothing; use runtime=torch")
+    return program
+
+
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
@@ -162,20 +190,7 @@ def _export(network: nn.Module, batch: Tensor, path: Path) -> None:
     """Write a network with the softmax over both classes behind it; no function of ours is traced."""
     frames = torch.export.Dim("frames", min=1)
     example = torch.zeros((2, *batch.shape[1:]))  # one frame would be taken for a constant
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(
-            nn.Sequential(network, nn.Softmax(dim=1)).eval(),
-            (example,),
-            input_names=["image"],
-            output_names=["probabilities"],
-            dynamic_shapes=({0: frames},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    if program is None:
-        raise RunError("torch exported nothing; use runtime=torch")
+    program = onnx_program(nn.Sequential(network, nn.Softmax(dim=1)).eval(), example, ({0: frames},))
     program.save(os.fspath(path), external_data=False)
 
 

@@ -5,9 +5,10 @@
     <output>/queue/     what arrived, is worked on, is done or failed (`mpi_unet.sources.pacs.listener`)
     <output>/results/<study>/   the prediction of each study, as the door leaves it for a folder
 
-The networks are opened once. A study whose objects could not all be made or sent ends in ``queue/failed`` with its
-reason; moved back to ``queue/incoming``, it goes on from there and does nothing twice. The process ends on SIGTERM or
-SIGINT after the study at hand; what is waiting then is worked on when it is started again.
+The networks are opened once. A study whose objects an archive did not take is sent again later, without anything being
+computed twice. One that could not be segmented, or of which objects could not be made, ends in ``queue/failed`` with
+its reason; moved back to ``queue/incoming``, it goes on from there. The process ends on SIGTERM or SIGINT after the
+study at hand; what is waiting then is worked on when it is started again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mpi_unet.errors import ConfigError, PredictionError, listing
+from mpi_unet.errors import ConfigError, PacsError, PredictionError, listing
 from mpi_unet.inference.dicom_options import DicomOptions
 from mpi_unet.inference.options import Options
 
@@ -92,6 +93,8 @@ def serve(
             pages=pages,
         )
         lines = [*made.not_segmented, *made.not_sent]
+        if made.num_refused:
+            raise PacsError(f"{listing(lines)}\nWhat was made is in {output / RESULTS / name}")
         if lines:
             raise PredictionError(f"{listing(lines)}\nWhat could be done is in {output / RESULTS / name}")
 

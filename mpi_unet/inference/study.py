@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from mpi_unet.cohort.domain import differences, image_facts, pixel_digest
+from mpi_unet.cohort.differences import differences
+from mpi_unet.cohort.domain import image_facts, pixel_digest
 from mpi_unet.errors import RunError
 from mpi_unet.files import sha256
 from mpi_unet.inference.finishing import Answer, ReadStudy, finish_study
@@ -31,6 +32,9 @@ from mpi_unet.inference.test_time import averaged
 from mpi_unet.learning.transforms import prepared_case
 
 __all__ = ["Prepared", "predict_study", "prepare_study", "probabilities"]
+
+MOVES_HEARTS = ("domain", "geometry")
+"""Kinds of differences after which ventricles lie elsewhere than those of training; few counts move none."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ def prepare_study(study: Study, model: TrainedModel, output: str | Path, options
         found = differences(
             model.domain, facts, domain=study.domain, label=study.label, whole_volumes=model.spatial_dims == 3
         )
-        if found and not (options.allow_other_domain and facts.is_finite):
-            return keep_result(replace(blank, status="refused", reason="; ".join(found)), output)
+        if not all(map(options.allows, found)):
+            return keep_result(replace(blank, status="refused", reason="; ".join(one.text for one in found)), output)
         image, _ = prepared_case(model.deterministic, volume.array, None, study.study_id)
     except RunError:
         raise
@@ -103,8 +107,9 @@ def prepare_study(study: Study, model: TrainedModel, output: str | Path, options
         return keep_result(failed(blank, error), output)
     seen, networks = model.training_of(pixels, study.case.patient_id, study.pseudonym_key, study.cohort)
     folds = tuple(model.folds[position] for position in networks)
-    result = replace(blank, other_domain=tuple(found), seen_in_training=seen, folds=folds)
-    return Prepared(ReadStudy(study, volume, result), image, networks)
+    result = replace(blank, other_domain=tuple(one.text for one in found), seen_in_training=seen, folds=folds)
+    is_placed_alike = not any(one.kind in MOVES_HEARTS for one in found)
+    return Prepared(ReadStudy(study, volume, result, is_placed_alike), image, networks)
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def write_tables(given: Input, output: str | Path, normals: Normals | None = Non
             segments.writerows(parts)
             curves.writerows(points)
         differences.writerows(measured.of_patients())
-        order.writerows(worklist.rows())
+        order.writerows(worklist.rows(partial(_kept, output)))
         for other in given.others:
             counts[other.status] += 1
             predictions.writerow({"study_id": other.name, "status": other.status, "reason": other.reason})
@@ -127,7 +128,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> Iterator[csv.DictWriter]:
 def _result(output: Path, study: Study) -> StudyResult:
     """The result of a study, or that there is none yet."""
     try:
-        return StudyResult.from_json(read_json(result_file(output, study.study_id)))
+        return _kept(output, study.study_id)
     except FileNotFoundError:
         case = study.case
         return StudyResult(
@@ -139,6 +140,10 @@ def _result(output: Path, study: Study) -> StudyResult:
             WAITING,
             "not reached yet: the same command goes on, or its shard has not run",
         )
+
+
+def _kept(output: Path, study_id: str) -> StudyResult:
+    return StudyResult.from_json(read_json(result_file(output, study_id)))
 
 
 def _prediction_row(result: StudyResult, output: Path) -> dict[str, Any]:

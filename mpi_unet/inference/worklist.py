@@ -6,7 +6,7 @@ should be looked at first at the top: studies without a mask, then by the score 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mpi_unet.inference.results import StudyResult
@@ -68,29 +68,35 @@ def flag_rows(result: StudyResult) -> Iterator[dict[str, Any]]:
 
 
 class Worklist:
-    """Gathers the studies and gives them in the order in which to look at them."""
+    """Gathers the studies and gives them in the order in which to look at them; remembers no more than their order."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[float, str, dict[str, Any]]] = []
+        self._order: list[tuple[float, str]] = []
 
     def add(self, result: StudyResult) -> dict[str, Any]:
         """Take up a study; gives its cells of ``QUALITY_COLUMNS``."""
         cells = quality_row(result)
         if cells:
-            named = {
-                "study_id": result.study_id,
+            self._order.append((-result.quality.look_first, result.study_id))
+        return cells
+
+    def rows(self, read: Callable[[str], StudyResult]) -> Iterator[dict[str, Any]]:
+        """The rows of ``worklist.csv``; equal scores by name, so that the same studies give the same list.
+
+        Args:
+            read: Gives the result of a study again.
+        """
+        for place, (_, study_id) in enumerate(sorted(self._order), start=1):
+            result = read(study_id)
+            yield {
+                "place": place,
+                "study_id": study_id,
                 "patient_id": result.patient_id,
                 "acquisition": result.acquisition,
                 "gate": result.gate,
                 "status": result.status,
+                **quality_row(result),
             }
-            self._rows.append((-result.quality.look_first, result.study_id, named | cells))
-        return cells
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of ``worklist.csv``; equal scores by name, so that the same studies give the same list."""
-        for place, (_, _, row) in enumerate(sorted(self._rows, key=lambda entry: entry[:2]), start=1):
-            yield {"place": place, **row}
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

@@ -26,14 +26,31 @@ from mpi_unet.sources.dicom.recognition import Recognized
 from mpi_unet.sources.dicom.scan import Header, ScannedFile
 from mpi_unet.sources.dicom.words import names_in
 
-__all__ = ["ONE_PER", "Candidate", "Decision", "check_identifiers", "chosen_images"]
+__all__ = [
+    "NOTHING_ELSE",
+    "ONE_PER",
+    "OTHER_DOMAIN",
+    "SAME_IDENTIFIER",
+    "Candidate",
+    "Decision",
+    "chosen_images",
+    "clashing_identifiers",
+    "refuse_clashes",
+]
 
 ONE_PER = ("acquisition", "time", "image")
 """One case for each patient, study and rest or stress; for each time of acquisition as well; or for every image."""
 
 
 Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
 
+
+OTHER_DOMAIN = "; the cohort holds "
+"""Stands in the reason of an image whose domain is not the one that was chosen."""
+
+SAME_IDENTIFIER = "another file has its SOPInstanceUID and holds other pixels"
+"""Reason of an image that may not be what it says."""
 
 NOTHING_ELSE = ", and there are none of this acquisition"
 """Ends the reason of an image of another domain whose acquisition of that patient gives no case at all; one that nobody
@@ -127,31 +144,36 @@ def chosen_images(
     return chosen, [*left, *repeats]
 
 
-def check_identifiers(images: Iterable[tuple[ScannedFile, Header, str]]) -> None:
-    """Refuse files that share one SOPInstanceUID and differ in their pixels: one of them is not what it says.
+def clashing_identifiers(images: Iterable[tuple[ScannedFile, Header, str]]) -> list[list[ScannedFile]]:
+    """Files that share one SOPInstanceUID and differ in their pixels: some of them are not what they say.
 
     Args:
         images: File, header and SHA-256 of the stored pixels.
 
-    Raises:
-        CohortError: There are such files; all pairs are named.
+    Returns:
+        All files of each such identifier.
     """
-    first_of: dict[str, tuple[str, str]] = {}
-    clashes = []
-    for file, header, pixels in images:
-        name, there = first_of.setdefault(header.instance_uid, (file.name, pixels))
-        if there != pixels:
-            clashes.append(f"{name} and {file.name}")
+    groups = _grouped(images, lambda image: image[1].instance_uid).values()
+    return [[file for file, _, _ in group] for group in groups if len({pixels for _, _, pixels in group}) > 1]
+
+
+def refuse_clashes(clashes: Sequence[Sequence[ScannedFile]]) -> None:
+    """Refuse a tree with such files.
+
+    Raises:
+        CohortError: There are some; all are named.
+    """
     if clashes:
+        names = [" and ".join(file.name for file in group) for group in clashes]
         raise CohortError(
-            f"{len(clashes)} pairs of files share one SOPInstanceUID and hold different pixels:\n{listing(clashes)}\n"
-            "An identifier stands for one image; find out which file of each pair is the right one, and take the other "
-            "one out of the input folder"
+            f"{len(clashes)} groups of files share one SOPInstanceUID and hold different pixels:\n{listing(names)}\n"
+            "An identifier stands for one image; find out which file of each group is the right one, and take the "
+            "others out of the input folder, or leave all of them out with source.same_identifier=leave_out"
         )
 
 
 def without_duplicates(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Decision]]:
-    """Keep one of several files that hold the same object or the same pixels; `check_identifiers` comes first."""
+    """Keep one of several files that hold the same object or the same pixels; clashing ones are out already."""
     first_of: dict[str, Candidate] = {}
     left: list[Decision] = []
     for candidate in candidates:
@@ -201,7 +223,7 @@ def one_domain(candidates: Sequence[Candidate], domain: str | None) -> tuple[lis
     left = []
     for candidate in candidates:
         if candidate.seen.domain != chosen:
-            reason = f"{_in_words(candidate.seen.domain)}; the cohort holds {_in_words(chosen)}"
+            reason = f"{_in_words(candidate.seen.domain)}{OTHER_DOMAIN}{_in_words(chosen)}"
             same = {(candidate.patient, candidate.seen.acquisition), (candidate.patient, None)}
             left.append(Decision(candidate.file, reason if same & has_one else reason + NOTHING_ELSE))
     return kept, left
@@ -273,10 +295,10 @@ def _acquisition_key(candidate: Candidate, one_per: str) -> tuple[str, ...]:
     return (*key, header.acquired) if by_time else key
 
 
-def _grouped(candidates: Iterable[Candidate], key: Callable[[Candidate], Key]) -> dict[Key, list[Candidate]]:
-    groups: dict[Key, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        groups[key(candidate)].append(candidate)
+def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    groups: dict[Key, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
     return dict(groups)
 
 

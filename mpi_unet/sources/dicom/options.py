@@ -19,8 +19,10 @@ __all__ = ["Options"]
 
 PLANES = ("transaxial", "short_axis")
 WITHOUT_PATIENT = ("leave_out", "study")
+SAME_IDENTIFIER = ("refuse", "leave_out")
 TEXTS = (*OWN_TEXTS, *SHARED_TEXTS)
-ONLY_DESCRIBING = frozenset({"name", "licence", "keep_text", "identifying_text"})
+ONLY_DESCRIBING = frozenset({"name", "licence", "keep_text", "identifying_text", "same_identifier"})
+"""Options that change no choice: files of one identifier never become cases, whichever way that is said."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Options:
     allow_unknown_geometry: bool
     allow_burned_in: bool
     without_patient_id: str
+    same_identifier: str
     use_issuer: bool
     keep_text: list[str]
     identifying_text: bool
@@ -58,6 +61,7 @@ class Options:
         one_per: str,
         energy_window: int | None,
         without_patient_id: str,
+        same_identifier: str = "refuse",
         allow_unknown_geometry: bool,
         allow_burned_in: bool,
         use_issuer: bool,
@@ -77,6 +81,7 @@ class Options:
                 ("plane", plane, PLANES),
                 ("one_per", one_per, ONE_PER),
                 ("without_patient_id", without_patient_id, WITHOUT_PATIENT),
+                ("same_identifier", same_identifier, SAME_IDENTIFIER),
             )
             if word is not None and word not in allowed
         ]
@@ -112,6 +117,7 @@ class Options:
             allow_unknown_geometry=allow_unknown_geometry,
             allow_burned_in=allow_burned_in,
             without_patient_id=without_patient_id,
+            same_identifier=same_identifier,
             use_issuer=use_issuer,
             keep_text=list(keep_text),
             identifying_text=identifying_text,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mpi_unet.dicom.identity import Pseudonyms
 from mpi_unet.errors import DicomError
-from mpi_unet.sources.dicom.choice import Candidate, Decision, check_identifiers
+from mpi_unet.sources.dicom.choice import SAME_IDENTIFIER, Candidate, Decision, clashing_identifiers, refuse_clashes
 from mpi_unet.sources.dicom.images import PixelFacts, as_detail, read_facts
 from mpi_unet.sources.dicom.options import Options
 from mpi_unet.sources.dicom.recognition import Recognized, recognized
@@ -31,7 +31,7 @@ def sorted_images(
         The candidates, and what became of all other files.
 
     Raises:
-        CohortError: Two files share an identifier and hold different pixels.
+        CohortError: Files share an identifier and hold different pixels, and are not to be left out.
     """
     candidates: list[Candidate] = []
     left: list[Decision] = []
@@ -52,8 +52,17 @@ def sorted_images(
             left.append(Decision(file, reason))
         else:
             candidates.append(_candidate(file, file.header, seen, pixels, options, pseudonyms))
-    check_identifiers(read)
-    return candidates, left
+    clashes = clashing_identifiers(read)
+    if options.same_identifier == "refuse":
+        refuse_clashes(clashes)
+    names = {file.name: [other.name for other in group] for group in clashes for file in group}
+    clashing = [
+        Decision(file, SAME_IDENTIFIER, f"of {', '.join(name for name in names[file.name] if name != file.name)}")
+        for file, _, _ in read
+        if file.name in names
+    ]
+    left = [decision for decision in left if decision.file.name not in names]
+    return [one for one in candidates if one.file.name not in names], [*left, *clashing]
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------

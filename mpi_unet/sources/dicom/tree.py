@@ -71,6 +71,7 @@ def dicom_cohort(
     allow_unknown_geometry: bool = False,
     allow_burned_in: bool = False,
     without_patient_id: str = "leave_out",
+    same_identifier: str | None = None,
     use_issuer: bool = False,
     keep_text: Sequence[str] = (),
     identifying_text: bool = False,
@@ -96,6 +97,8 @@ def dicom_cohort(
             spacing of the whole cohort unknown.
         allow_burned_in: Take images whose pixels may hold writing.
         without_patient_id: ``leave_out`` images without PatientID, or take each ``study`` for a patient of its own.
+        same_identifier: ``refuse`` (also None) a tree with files that share a SOPInstanceUID and hold different pixels,
+            or ``leave_out`` all of these files.
         use_issuer: The same PatientID of two issuers means two people.
         keep_text: Descriptions to write as columns, e.g. ``["SeriesDescription"]``.
         identifying_text: Write them even where they hold words of names, numbers or dates.
@@ -124,6 +127,7 @@ def dicom_cohort(
         allow_unknown_geometry=allow_unknown_geometry,
         allow_burned_in=allow_burned_in,
         without_patient_id=without_patient_id,
+        same_identifier=same_identifier or "refuse",
         use_issuer=use_issuer,
         keep_text=keep_text,
         identifying_text=identifying_text,

@@ -9,8 +9,9 @@ Below the folder of a queue are four areas, each ``<area>/<StudyInstanceUID>/<SO
 
 An object counts as received when its file is on the disk; only then the sender is told so. Studies move between areas
 by renaming, so after a crash each is in one place: what was being worked on is taken once more, and set aside when the
-process ends over it a second time. Only Nuclear Medicine images are taken, so results that an archive forwards to
-whoever listens do not come back as new work.
+process ends over it a second time. A study whose results an archive did not take goes back to ``incoming`` and is taken
+again after a minute, then after two, four, up to an hour, for a week. Only Nuclear Medicine images are taken, so
+results that an archive forwards to whoever listens do not come back as new work.
 
 Source:
     DICOM PS3.4 annex B (storage), PS3.8 9.3.4 (rejecting an association).
@@ -30,8 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpi_unet.errors import BusyError, ConfigError, MpiUnetError
-from mpi_unet.files import PART, unwritable, whole_file
+from mpi_unet.errors import BusyError, ConfigError, MpiUnetError, PacsError
+from mpi_unet.files import PART, read_json, unwritable, whole_file, write_json
 from mpi_unet.sources.pacs.access import OurSide
 from mpi_unet.sources.pacs.association import COMPRESSED, ECHO, NUCLEAR_MEDICINE, PLAIN
 from mpi_unet.sources.pacs.dimse import INSTALL
@@ -43,6 +44,12 @@ INCOMING, WORKING, DONE, FAILED = AREAS = ("incoming", "working", "done", "faile
 REASON = "reason.txt"
 TRIED = ".tried"
 """Stands in a study that was being worked on when the process ended."""
+
+AGAIN = ".again.json"
+"""Stands in a study that waits to be taken again: how often it was, since when, and the earliest time."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S, PATIENCE_S = 60.0, 3600.0, 7 * 24 * 3600.0
+"""Archives are restarted within minutes and mended within days."""
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -122,9 +129,30 @@ class Queue:
         with self._arriving:
             waiting = sorted((last, folder) for folder in self._studies(INCOMING) if (last := _last_change(folder)))
             for last, folder in waiting:
-                if now - last >= self.quiet_s:
+                if now - last >= self.quiet_s and now >= _again(folder).get("not_before", 0.0):
                     return self._move(folder, WORKING)
         return None
+
+    def postpone(self, study: Path, now: float | None = None) -> float | None:
+        """Let a study that was worked on wait to be taken again.
+
+        Args:
+            study: Its folder in ``working``.
+            now: Seconds since the epoch; None for the clock.
+
+        Returns:
+            Seconds until then; None when it has been tried for too long: the study stays where it is.
+        """
+        now = time.time() if now is None else now
+        known = _again(study)
+        tries, first = int(known.get("tries", 0)), known.get("first", now)
+        if now - first > PATIENCE_S:
+            return None
+        wait_s = min(FIRST_WAIT_S * 2 ** min(tries, 16), LONGEST_WAIT_S)
+        write_json(study / AGAIN, {"tries": tries + 1, "first": first, "not_before": now + wait_s})
+        (study / TRIED).unlink(missing_ok=True)
+        self._move(study, INCOMING)
+        return wait_s
 
     def finish(self, study: Path, failure: str = "") -> Path:
         """Move a study that was worked on to ``done`` or, with a reason, to ``failed``.
@@ -132,7 +160,8 @@ class Queue:
         Returns:
             Where it is now.
         """
-        (study / TRIED).unlink(missing_ok=True)
+        for name in (TRIED, AGAIN):
+            (study / name).unlink(missing_ok=True)
         if not failure:
             return self._move(study, DONE)
         with whole_file(study / REASON) as temporary:
@@ -220,7 +249,8 @@ def work_through(
 
     Args:
         queue: The studies.
-        work: Gets the folder of one study; what it raises is the reason that the study failed.
+        work: Gets the folder of one study; what it raises is the reason that the study failed. After a `PacsError` - an
+            archive did not take what was sent - the study is taken again later.
         stop: Set it to end.
         say: Told about each study, by its number and never by its identifiers.
     """
@@ -234,6 +264,12 @@ def work_through(
         failure = ""
         try:
             work(study)
+        except PacsError as error:
+            wait_s = queue.postpone(study)
+            if wait_s is not None:
+                say(f"study {number}: its results could not be sent, tried again in {wait_s / 60:.0f} min")
+                continue
+            failure = str(error)
         except MpiUnetError as error:
             failure = str(error)
         except Exception:  # one bad study, or one fault of ours, must not keep the others from being worked on
@@ -259,6 +295,14 @@ def _received(event: Any, queue: Queue) -> int:
     except Exception:  # the thread belongs to the library, and whatever is sent must not end it
         return CANNOT_UNDERSTAND
     return SUCCESS
+
+
+def _again(study: Path) -> dict[str, float]:
+    """What stands in a study that waits; empty for one that does not."""
+    try:
+        return dict(read_json(study / AGAIN))
+    except (OSError, ValueError):
+        return {}
 
 
 def _last_change(study: Path) -> float:
