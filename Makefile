@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # One process a core, one thread each: two processes whose networks use two threads each stand in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: help setup demo check test test-fast test-long bench docs notebooks wheel clean lock
+.PHONY: help setup demo check test test-fast test-long bench docs figures notebooks wheel clean lock
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,12 +46,21 @@ test-fast: setup ## the tests that take seconds
 bench: setup ## measure speed as ratios to a baseline in the same run
 	cd tests && $(abspath $(BIN))/python -W ignore -m benchmarks $(BENCH)
 
-docs: setup ## redraw the figures of the documentation
-	$(BIN)/python docs/figures/phantom.py mosaic
+docs: setup ## build these pages into docs/_build/html, without network; a warning is an error
+	$(BIN)/python -c "import furo, myst_parser" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS),docs]"
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
 
-notebooks: demo ## run the notebooks on the result of the demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS),notebooks]"
-	for notebook in notebooks/*.ipynb; do $(BIN)/jupyter execute --output ../runs/{notebook_name}.ipynb $$notebook; done
+figures: demo ## redraw the figures of the documentation that take seconds
+	$(BIN)/python docs/figures/phantom.py mosaic
+	$(BIN)/python docs/figures/result.py runs/quickstart
+
+notebooks: demo ## run the notebooks on the result of the demo; a page of each in runs/notebooks
+	$(BIN)/python -c "import nbconvert, ipykernel, ipywidgets" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS),notebooks]"
+	$(BIN)/python -m nbconvert --execute --to html --output-dir runs/notebooks --HTMLExporter.mathjax_url= \
+		--HTMLExporter.require_js_url= --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 wheel: setup ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --outdir dist .

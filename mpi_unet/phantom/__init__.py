@@ -7,11 +7,13 @@ stream that depends on the cohort's seed and the patient alone (``random_streams
 else is simulated.
 
 Words and conventions:
-    world: millimeters in LPS, the patient lying supine: x to the patient's left, y to the back, z to the head.
-    heart frame: millimeters along (lateral, inferior, apical). ``apical`` is the long axis, 0 at the end-diastolic
-    base plane
-        and growing toward the apex. Seen from the apex, lateral points right and inferior points down.
-    wall angle: degrees around the long axis, 0 anterior, 90 lateral, 180 inferior, 270 septal. columns: camera arrays
-    are (y, x, z) or (y x, z), because every operation turns the (y, x) plane and carries z along. contraction: 0 at
-    end diastole, 1 at end systole. uptake: concentration relative to normal myocardium, which is 1.
+
+- *world*: millimeters in LPS, the patient lying supine: x to the patient's left, y to the back, z to the head.
+- *heart frame*: millimeters along (lateral, inferior, apical). ``apical`` is the long axis, 0 at the end-diastolic base
+  plane and growing toward the apex. Seen from the apex, lateral points right and inferior points down.
+- *wall angle*: degrees around the long axis, 0 anterior, 90 lateral, 180 inferior, 270 septal.
+- *columns*: camera arrays are (y, x, z) or (y x, z), because every operation turns the (y, x) plane and carries z
+  along.
+- *contraction*: 0 at end diastole, 1 at end systole.
+- *uptake*: concentration relative to normal myocardium, which is 1.
 """

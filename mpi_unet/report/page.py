@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpi_unet.cohort.table import Cohort
 from mpi_unet.errors import AgreementError
@@ -32,6 +33,9 @@ from mpi_unet.report.overlays import Overlay, case_overlay, pick_cases
 from mpi_unet.report.record import RunRecord, read_run
 from mpi_unet.report.svg import DASHES, MARKERS, Drawing, series_color, series_dashes, series_marker
 from mpi_unet.report.wording import headline, number, reader_words, split_words
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["render", "write_report"]
 
@@ -114,6 +118,15 @@ def write_report(run: Path, cohort: Cohort) -> Path:
 
 def render(template: str, **context: Any) -> str:
     """Fill a template of this room; every text is escaped, drawings excepted, and an unknown name is an error."""
+    return _environment().get_template(template).render(**context)
+
+
+# --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+@cache
+def _environment() -> Environment:
+    """Keeps the templates that it has compiled: a thousand pages of studies compile one."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -125,7 +138,7 @@ def render(template: str, **context: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["number"] = number
-    return environment.get_template(template).render(**context)
+    return environment
 
 
 def _distributions(record: RunRecord, patients: Mapping[str, list[PatientScore]]) -> list[Drawing]:

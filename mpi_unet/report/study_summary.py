@@ -6,6 +6,7 @@ curve - and no id of anybody: who it is about stands in the object that carries 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from io import BytesIO
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["summary_pdf", "summary_picture"]
+__all__ = ["polar_picture", "summary_pdf", "summary_picture"]
 
 PAGE_INCHES = (11.0, 8.0)
+POLAR_INCHES = (5.0, 4.5)
 DOTS_PER_INCH = 110
 NUM_CUTS = 5
 NUM_PLANES = 3
@@ -45,10 +47,17 @@ SIDES = (("anterior", 0, 1.1, 0), ("inferior", 0, -1.1, 0), ("septal", -1.1, 0, 
 
 def summary_picture(content: StudyContent) -> UInt8[np.ndarray, "row column 3"]:
     """The page as red, green and blue."""
-    figure = _figure(content)
-    canvas: Any = figure.canvas
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _as_picture(_figure(content))
+
+
+def polar_picture(content: StudyContent) -> UInt8[np.ndarray, "row column 3"] | None:
+    """The polar map alone as red, green and blue; None where there is none."""
+    if content.polar is None:
+        return None
+    with _style():
+        figure = _blank(POLAR_INCHES)
+        _draw_polar(figure, figure.add_axes((0.03, 0.03, 0.94, 0.94)), content.polar)
+        return _as_picture(figure)
 
 
 def summary_pdf(content: StudyContent) -> bytes:
@@ -62,14 +71,30 @@ def summary_pdf(content: StudyContent) -> bytes:
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
-def _figure(content: StudyContent) -> Figure:
-    import matplotlib
+def _as_picture(figure: Figure) -> UInt8[np.ndarray, "row column 3"]:
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _blank(inches: tuple[float, float]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**STYLE, "font.size": 9, "axes.grid": False}):
-        figure = Figure(figsize=PAGE_INCHES, dpi=DOTS_PER_INCH)
-        FigureCanvasAgg(figure)
+    figure = Figure(figsize=inches, dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib
+
+    return matplotlib.rc_context({**STYLE, "font.size": 9, "axes.grid": False})
+
+
+def _figure(content: StudyContent) -> Figure:
+    with _style():
+        figure = _blank(PAGE_INCHES)
         figure.text(0.02, 0.975, "Left ventricle, outlined by a network", fontsize=13, weight="bold", va="top")
         figure.text(0.02, 0.94, f"Run {content.run}. {DISCLAIMER}", fontsize=7.5, va="top", color=MUTED)
         _draw_planes(figure, content)

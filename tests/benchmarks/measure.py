@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def command(
     words: list[str], folder: Path, *, threads: int | None = 1, watch: bool = False, **environment: str
 ) -> Finished:
     """Run a command in a process group of its own and wait; threads None leaves the libraries' own choice."""
-    own = {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    given = {key: value for key, value in os.environ.items() if key not in THREADS}  # those that our own start set
+    own = {} if threads is None else dict.fromkeys(THREADS, str(threads))
     paths = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -144,7 +146,7 @@ def command(
         process = subprocess.Popen(
             words,
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": paths} | own | environment,
+            env=given | {"PYTHONPATH": paths} | own | environment,
             stdout=said,
             stderr=subprocess.STDOUT,
             start_new_session=True,

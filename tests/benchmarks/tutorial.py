@@ -27,12 +27,16 @@ def measure(options: Options) -> list[Row]:
     patients, frames, size, epochs, turns = (10, 4, 32, 2, 1) if options.quick else (24, 16, SIZE, 3, 2)
     cohort = write_rings(options.folder / "cohort", patients, num_frames=frames, size=size)
     workers = {"the tutorial's pipeline, 2 workers": 2, "the tutorial's pipeline, no worker": 0}
-    costs: dict[str, list[Cost]] = {name: [] for name in (*workers, "the door train")}
+    doors = {"the door train": "false", "the door train, compiled": "true"}
+    costs: dict[str, list[Cost]] = {name: [] for name in (*workers, *doors)}
     counts = (0, 0)
     for turn in range(turns):
-        made = train_epochs(cohort, options.folder / f"ours_{turn}", options, num_epochs=epochs, threads=None)
-        counts = (made.num_train, made.num_val)
-        costs["the door train"].append(made.cost)
+        for name, compiled in doors.items():
+            folder = options.folder / f"ours_{turn}_{compiled}"
+            words = [] if compiled == "false" else ["trainer.compile=true"]
+            made = train_epochs(cohort, folder, options, *words, num_epochs=epochs, threads=None)
+            counts = (made.num_train, made.num_val)
+            costs[name].append(made.cost)
         for name, number in workers.items():
             folder = options.folder / f"tutorial_{turn}_{number}"
             words = ["--cohort", str(cohort), "--train", str(counts[0]), "--val", str(counts[1])]
