@@ -97,6 +97,7 @@ def draw(kept: dict[str, Any], path: Path) -> None:
     bar.invert_yaxis()
     bar.set_xscale("log")
     bar.axvline(1.0, color="black", linewidth=0.8)
+    _plain_numbers(bar)
     bar.set_xlabel("times as fast as the baseline (gray)")
     for axis, name in zip(axes[0][1:], curves, strict=True):
         (_growth if name == "growth" else _minutes)(axis, [row["more"] for row in kept[name]["rows"]])
@@ -111,6 +112,7 @@ def _growth(axis: Any, rows: list[dict[str, Any]]) -> None:
         points = [(row["patients"], row["anonymous_mb"]) for row in rows if row["what"] == what]
         axis.plot(*zip(*points, strict=True), marker="o", label=what)
     axis.set_xscale("log")
+    _plain_numbers(axis)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("patients")
     axis.set_ylabel("peak anonymous memory in MB")
@@ -122,9 +124,20 @@ def _minutes(axis: Any, rows: list[dict[str, Any]]) -> None:
         points = [(row["minutes"], row["dice"]) for row in rows if row.get("side") == side]
         axis.plot(*zip(*points, strict=True), marker="o", label=side)
     axis.set_xscale("log")
+    _plain_numbers(axis, sorted({row["minutes"] for row in rows if "minutes" in row}))
     axis.set_xlabel("minutes of training a fold, two cores")
     axis.set_ylabel("out-of-fold Dice")
     axis.legend()
+
+
+def _plain_numbers(axis: Any, ticks: list[float] | None = None) -> None:
+    """Numbers as a reader says them, not powers of ten; ticks at the values that were measured, where given."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    if ticks:
+        axis.set_xticks(ticks)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _machine(machine: dict[str, Any]) -> str:
