@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +101,8 @@ def push(server: OrthancServer, datasets: Sequence[Dataset]) -> None:
 def retrieved(output: Path, area: str = "retrieved") -> list[Path]:
     """Files of one area of the private folder, those of killed processes included."""
     root = output.with_name(f"{output.name}_private") / area
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    # os.walk passes over folders that a download renames at this moment; Path.rglob raises
+    return sorted(Path(folder, name) for folder, _, names in os.walk(root) for name in names)
 
 
 def uids(paths: Sequence[Path]) -> list[str]:

@@ -211,7 +211,7 @@ def with_steady_wall(cavity_ml: Sequence[float], wall_ml: Sequence[float]) -> tu
         The wall is 10 ml too large in one gate and 10 ml too small in the other; of both, a good third is the cavity's.
 
         >>> [round(volume, 1) for volume in with_steady_wall([90.0, 50.0], [110.0, 90.0])]
-        [93.8, 46.9]
+        [93.7, 46.7]
     """
     cavity, wall = np.array(cavity_ml, float), np.array(wall_ml, float)
     if cavity.shape != wall.shape:
