@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.measure import Cost, Options, Row, command, compared, in_turns
 
-TITLE = "--help of the doors"
+TITLE = "Help of the doors: how long it takes to answer"
 
 
 def measure(options: Options) -> list[Row]:
