@@ -19,15 +19,16 @@ BATCH = 128
 
 def measure(options: Options) -> list[Row]:
     """Seconds for all frames of a cohort; of the door, the difference of a large and a small cohort."""
-    patients, frames, size, turns = (8, 4, 32, 1) if options.quick else (200, 16, SIZE, 2)
+    patients, frames, size, turns = (8, 4, 32, 1) if options.quick else (100, 16, SIZE, 2)
     few = max(2, patients // 6)
     device = torch.device(options.device)
     cohorts = {
         number: write_rings(options.folder / f"cohort_{number}", number, num_frames=frames, size=size)
         for number in (few, patients)
     }
-    words = ["data=cohort", f"data.root={cohorts[patients]}", "data.reader=truth", "split=holdout", "debug=one_batch"]
-    door("train", [*options.trainer, *words, "split.stratify_by=[]", "name=model"], options.folder)
+    words = ["data=cohort", f"data.root={cohorts[few]}", "data.reader=truth", "split=holdout", "split.stratify_by=[]"]
+    words += ["debug=one_batch"] if options.quick else ["trainer.max_epochs=6"]  # noise for masks would cost more
+    door("train", [*options.trainer, *words, "name=model"], options.folder)
     images, _ = read_frames(cohorts[patients])
     stack = torch.from_numpy(images)[:, None].to(device)
     network = bare_parts(device)[0].eval()
@@ -51,11 +52,12 @@ def measure(options: Options) -> list[Row]:
         "bare forward passes": partial(timed, bare),
         **{
             f"the door predict, runtime={runtime}, masks, volumes and tables": partial(
-                by_door, "measurements=volume", f"runtime={runtime}"
+                by_door, "measurements=volume", "pages=false", f"runtime={runtime}"
             )
             for runtime, package in (("torch", "torch"), ("onnxruntime", "onnxruntime"), ("openvino", "openvino"))
             if importlib.util.find_spec(package)
         },
+        "the door predict, everything: hearts measured, a page a study": by_door,
     }
     for name in list(tasks)[1:]:
         tasks[name]()  # a runtime translates the network once, and keeps it
