@@ -20,7 +20,7 @@ BATCH = 128
 def measure(options: Options) -> list[Row]:
     """Seconds for all frames of a cohort; of the door, the difference of a large and a small cohort."""
     patients, frames, size, turns = (8, 4, 32, 1) if options.quick else (100, 16, SIZE, 2)
-    few = max(2, patients // 6)
+    few = max(4, patients // 6)
     device = torch.device(options.device)
     cohorts = {
         number: write_rings(options.folder / f"cohort_{number}", number, num_frames=frames, size=size)
