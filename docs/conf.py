@@ -9,9 +9,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import reference_pages  # noqa: E402 - its folder had to be named first
-from sphinx.application import Sphinx  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402 - as above
 
-from mpi_unet import __version__  # noqa: E402
+from mpi_unet import __version__  # noqa: E402 - as above
 
 project = "mpi_unet"
 author = "the authors of mpi_unet"

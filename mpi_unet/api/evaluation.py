@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mpi_unet.api.report_folder import ReportFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mpi_unet.api.drawings import Drawings
 
 __all__ = ["Evaluation"]
 
@@ -22,14 +22,12 @@ PANEL_ROWS = {
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(ReportFolder):
     """What ``evaluate`` left behind.
 
     Attributes:
         folder: Its output, or the run that was evaluated.
     """
-
-    folder: Path
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -41,11 +39,6 @@ class Evaluation:
         from mpi_unet.agreement.schema import read_agreement
 
         return read_agreement(self.folder)
-
-    @property
-    def report(self) -> Path:
-        """The page: open it in a browser."""
-        return self.folder / "report.html"
 
     @property
     def conclusion(self) -> str:
@@ -123,26 +116,6 @@ class Evaluation:
         design = self.document["design"]
         names = {"network", *self.readers, *design["repeat_reads"]}
         return table[table["preds"].isin(names) & table["target"].isin(names)].reset_index(drop=True)
-
-    @property
-    def drawings(self) -> tuple[str, ...]:
-        """Names of the drawings of the report."""
-        from mpi_unet.api.drawings import names_of
-
-        return names_of(self.folder / "figures")
-
-    def show(self, *names: str) -> Drawings:
-        """Some drawings of the report, side by side.
-
-        Args:
-            names: Of :attr:`drawings`.
-
-        Raises:
-            RunError: There is no such drawing.
-        """
-        from mpi_unet.api.drawings import drawings_of
-
-        return drawings_of(self.folder / "figures", names)
 
 
 def _number(value: Any) -> float:

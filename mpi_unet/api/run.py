@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpi_unet.api.report_folder import ReportFolder
 from mpi_unet.errors import RunError, nearest
 from mpi_unet.evaluation.metrics import METRICS
 from mpi_unet.files import read_json
@@ -18,7 +19,6 @@ from mpi_unet.run import Run as RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mpi_unet.api.drawings import Drawings
     from mpi_unet.api.evaluation import Evaluation
     from mpi_unet.api.run_case import RunCase
     from mpi_unet.api.viewer import Viewer
@@ -30,14 +30,12 @@ GO_ON = "give the training command again, it goes on where it stopped"
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(ReportFolder):
     """What one training left behind.
 
     Attributes:
         folder: The run folder, see docs/run.md.
     """
-
-    folder: Path
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -64,11 +62,6 @@ class Run:
     def reader(self) -> str:
         """The reader whose outlines were learnt."""
         return str(RunFolder(self.folder).read_config().data.reader)
-
-    @property
-    def report(self) -> Path:
-        """The page: open it in a browser."""
-        return RunFolder(self.folder).report
 
     @property
     def headline(self) -> str:
@@ -193,26 +186,6 @@ class Run:
         table = self._own_scores
         found = table.loc[table["case_id"] == case_id, "dice"]
         return float(found.iloc[0]) if len(found) else float("nan")
-
-    @property
-    def drawings(self) -> tuple[str, ...]:
-        """Names of the drawings of the report."""
-        from mpi_unet.api.drawings import names_of
-
-        return names_of(self.folder / "figures")
-
-    def show(self, *names: str) -> Drawings:
-        """Some drawings of the report, side by side.
-
-        Args:
-            names: Of :attr:`drawings`.
-
-        Raises:
-            RunError: There is no such drawing.
-        """
-        from mpi_unet.api.drawings import drawings_of
-
-        return drawings_of(self.folder / "figures", names)
 
     def view(self, case_id: str | None = None) -> Viewer:
         """Look through the cases and slices: interactive with ipywidgets, a picture of the worst slices without.
