@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # One process a core, one thread each: two processes whose networks use two threads each stand in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: help setup demo check test test-fast test-long bench docs figures notebooks wheel clean lock
+.PHONY: help setup demo check test test-fast test-long audit bench docs figures notebooks wheel clean lock
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,11 @@ test-long: setup ## the long tests: a real Slurm, kill -9 at twenty moments, eve
 test-fast: setup ## the tests that take seconds
 	$(PYTEST) -m "not slow and not long"
 
+audit: setup ## ask public advisories about every version in constraints.txt; needs the network
+	$(BIN)/python -c "import pip_audit" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(BIN)/python -m pip_audit --strict --no-deps --disable-pip -r constraints.txt
+
 bench: setup ## measure speed as ratios to a baseline in the same run
 	cd tests && $(abspath $(BIN))/python -W ignore -m benchmarks $(BENCH)
 
@@ -52,9 +57,10 @@ docs: setup ## build these pages into docs/_build/html, without network; a warni
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-figures: demo ## redraw the figures of the documentation that take seconds
+figures: demo ## redraw figures of the documentation; the last one trains networks, about 6 minutes
 	$(BIN)/python docs/figures/phantom.py mosaic
 	$(BIN)/python docs/figures/result.py runs/quickstart
+	$(BIN)/python docs/figures/quality.py runs/quality_figure
 
 notebooks: demo ## run the notebooks on the result of the demo; a page of each in runs/notebooks
 	$(BIN)/python -c "import nbconvert, ipykernel, ipywidgets" 2>/dev/null || \

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from html import unescape
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -43,6 +45,7 @@ html_show_sphinx = False
 html_copy_source = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+highlight_language = "text"  # commands and folders; Python says that it is Python
 
 
 MENDED = {
@@ -55,6 +58,20 @@ MENDED = {
 }
 """What axe objects to in pages as theme and Sphinx make them: landmarks without name, no keyboard where it scrolls."""
 
+PLAIN_BLOCK = re.compile(r'(<div class="highlight-text .*?<pre[^>]*><span></span>)(.*?)(</pre>)', re.DOTALL)
+WIDEST_INDENT = 44
+
+
+def in_lines(block: re.Match[str]) -> str:
+    """A block whose lines break: commands go on indented, and what stands beside a file name below itself."""
+    start, text, end = block.groups()
+    lines = []
+    for line in text.removesuffix("\n").split("\n"):
+        beside = [gap.end() for gap in re.finditer(r"\S {2,}(?=\S)", unescape(line))]
+        indent = beside[-1] if beside and beside[-1] <= WIDEST_INDENT else 2
+        lines.append(f'<span class="line" style="--indent: {indent}ch">{line}\n</span>')
+    return start + "".join(lines) + end
+
 
 def mend(app: Sphinx, failure: Exception | None) -> None:
     """Make the pages usable by keyboard and screen reader; a page that was mended before stays as it is."""
@@ -62,6 +79,10 @@ def mend(app: Sphinx, failure: Exception | None) -> None:
         text = mended = page.read_text()
         for made, better in MENDED.items():
             mended = mended.replace(made, better)
+        if '<span class="line"' not in mended:
+            mended = PLAIN_BLOCK.sub(in_lines, mended)
+        if page.name.startswith("door_"):
+            mended = mended.replace('<table class="docutils ', '<table class="keys docutils ')
         if mended != text:
             page.write_text(mended)
 

@@ -44,8 +44,15 @@ SHORT = {
 }
 
 
+TEXTS = {
+    "GENERAL PUBLIC LICENSE": "GNU GPL, LGPL or AGPL",
+    "Permission is hereby granted, free of charge, to any person obtaining a copy": "MIT",
+}
+"""Words that tell a licence by its text, where a package ships that and states nothing."""
+
+
 def licence(found: Distribution) -> str:
-    """The licence that a package states: as an expression, else by classifiers, else the first line of its text."""
+    """The licence that a package states: as an expression, by classifiers, in words, else by the text that it ships."""
     metadata = found.metadata
     if metadata.get("License-Expression"):
         return str(metadata["License-Expression"])
@@ -57,7 +64,15 @@ def licence(found: Distribution) -> str:
     if classifiers:
         return ", ".join(SHORT.get(name, name) for name in classifiers)
     text = str(metadata.get("License") or "").strip()
-    return text.splitlines()[0][:60] if text else "not stated"
+    return text.splitlines()[0][:60] if text else licence_by_text(found)
+
+
+def licence_by_text(found: Distribution) -> str:
+    """The licence by the files that a package names as its licence."""
+    names = found.metadata.get_all("License-File") or []
+    texts = [found.read_text(f"{folder}{name}") or "" for name in names for folder in ("licenses/", "")]
+    words = " ".join(" ".join(texts).split())
+    return next((name for known, name in TEXTS.items() if known.casefold() in words.casefold()), "not stated")
 
 
 def brought(requirements: Iterable[str]) -> tuple[dict[str, Distribution], set[str]]:

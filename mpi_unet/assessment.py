@@ -116,7 +116,7 @@ def assess(run: Run, cohort: Cohort, agreement: StudyOptions | None = None) -> N
         if not run.domain.is_file():  # of a run older than that file
             write_domain(run.domain, describe(cohort, reader))
         outlines = read_domain(run.domain).outlines
-        write_quality(run.quality, quality_of_run(run, cohort, cases, reader, outlines))
+        write_quality(run.quality, quality_of_run(run, cohort, cases, reader, outlines, config.prediction.threshold))
     write_json(run.summary, summary)
     run.agreement.unlink(missing_ok=True)  # it would speak of other scores
     if agreement is not None and split.unit == "patient":

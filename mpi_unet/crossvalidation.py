@@ -39,11 +39,12 @@ from mpi_unet.learning.datamodule import FoldData, Samples
 from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
 from mpi_unet.learning.prepared import PreparedCases, prepare_cases
 from mpi_unet.learning.progress import FoldProgress
-from mpi_unet.learning.recipe import check_trainer, fold_trainer, total_stride
+from mpi_unet.learning.recipe import check_trainer, fold_trainer
 from mpi_unet.learning.segmenter import Segmenter
 from mpi_unet.learning.together import FoldsTogether, check_callbacks, common_start
 from mpi_unet.learning.transforms import composed
-from mpi_unet.run import Run, note_in_environment, now
+from mpi_unet.learning.weights import total_stride
+from mpi_unet.run import Run, note_in_environment, now, refuse_other_recipe
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _predict(material: Material, fold: int, segmenter: Segmenter) -> None:
 
 
 def _predict_validation(material: Material, fold: int, segmenter: Segmenter) -> None:
-    """Write the masks of the validation cases: one more of each by a network that learnt from other patients."""
+    """Write what it says of the validation cases: one more opinion by a network that learnt from other patients."""
     if material.split.unit != "patient":
         return
     prediction, is_volume = material.config.prediction, material.cohort.domain != "projection"
@@ -287,8 +288,12 @@ def _predict_validation(material: Material, fold: int, segmenter: Segmenter) -> 
         if material.split.side_of(fold, case) != "val":
             continue
         probability = segment_case(segmenter, prepared.image, frames, material.spatial_dims, prediction.batch_size)
+        affine = case.read_image().affine
+        if prediction.probabilities:
+            path = material.run.validation_probability(fold, case.case_id)
+            write_image(path, probability, affine, is_distance_z=is_volume)
         path = material.run.validation_mask(fold, case.case_id)
-        write_mask(path, probability >= prediction.threshold, case.read_image().affine, is_distance_z=is_volume)
+        write_mask(path, probability >= prediction.threshold, affine, is_distance_z=is_volume)
 
 
 def _material(config: DictConfig, run: Run, cohort: Cohort, split: Split, console: Console) -> Material:
@@ -316,7 +321,9 @@ def _frozen_split(config: DictConfig, run: Run, cohort: Cohort, fingerprint: str
         note_in_environment(run, leaks=len(find_leaks(cohort, split)))
     else:
         audit(cohort, split)
-    split.write(run.splits)
+    with run.lock():
+        refuse_other_recipe(run, config)  # until now nothing was made, and another recipe could take the place
+        split.write(run.splits)
     return split
 
 

@@ -124,6 +124,10 @@ class Run:
         """Mask of a case that chose the epoch of a fold, by the network of that fold."""
         return self.fold(fold) / "validation" / f"{case_id}.nii.gz"
 
+    def validation_probability(self, fold: int, case_id: str) -> Path:
+        """Its probabilities, where those of the out-of-fold cases are kept too."""
+        return self.fold(fold) / "validation_probabilities" / f"{case_id}.nii.gz"
+
     def is_fold_done(self, fold: int) -> bool:
         """Whether a fold was trained and its held-out patients were segmented."""
         return (self.fold(fold) / "fold.json").is_file()
@@ -175,6 +179,8 @@ class Run:
 def enter_run(config: DictConfig, overrides: list[str], command: str, *, may_overwrite: bool = True) -> Run:
     """Begin a run, or go on with the one that the same recipe left behind.
 
+    Another recipe takes the place of one that came to nothing, because the data had to be mended first, say.
+
     Args:
         config: Composed configuration, already checked; ``runs_dir`` and ``name`` say where the run is.
         overrides: What the user gave on the command line, for the record.
@@ -189,11 +195,13 @@ def enter_run(config: DictConfig, overrides: list[str], command: str, *, may_ove
     with run.lock():
         if config.overwrite and may_overwrite and run.config.is_file():
             _throw_away(run)
-        if run.config.is_file():
-            _refuse_other_recipe(run, plain(config))
+        made = {path.name for path in run.folder.iterdir() if not is_part(path)} if run.folder.is_dir() else set()
+        beginnings = {".hydra", run.environment.name, *(["log.txt"] if run.config.is_file() else [])}
+        is_begun = bool(made - beginnings)  # these alone: a start that was killed, or that its data did not let begin
+        if run.config.is_file() and (is_begun or not _differing(run, plain(config))):
+            refuse_other_recipe(run, config)
             return run
-        foreign = {path.name for path in run.folder.iterdir() if not is_part(path)} if run.folder.is_dir() else set()
-        if foreign - {".hydra", run.environment.name}:  # these two alone: a start that was killed
+        if is_begun:
             raise RunError(
                 f"{run.folder} is not empty and is no run of mpi_unet; choose another place with name=... or "
                 "runs_dir=..."
@@ -234,19 +242,28 @@ def flat_recipe(config: DictConfig, free: Sequence[str] = FREE_KEYS) -> dict[str
     }
 
 
-def _refuse_other_recipe(run: Run, recipe: Mapping[str, Any]) -> None:
-    old, new = _leaves(plain(run.read_config())), _leaves(recipe)
-    missing = object()
-    differing = [
-        f"{key} was {_shown(old.get(key, missing), missing)}, is now {_shown(new.get(key, missing), missing)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing) and not _is_free(key)
-    ]
+def refuse_other_recipe(run: Run, config: DictConfig) -> None:
+    """Make sure that a run is of this recipe: keys that do not define it may differ.
+
+    Raises:
+        RunError: It is of another one.
+    """
+    differing = _differing(run, plain(config))
     if differing:
         raise RunError(
             f"{run.folder} holds a run made by another recipe:\n{listing(differing, limit=20)}\n"
             "Give this one a name of its own with name=..., or throw the old one away with overwrite=true"
         )
+
+
+def _differing(run: Run, recipe: Mapping[str, Any]) -> list[str]:
+    old, new = _leaves(plain(run.read_config())), _leaves(recipe)
+    missing = object()
+    return [
+        f"{key} was {_shown(old.get(key, missing), missing)}, is now {_shown(new.get(key, missing), missing)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing) and not _is_free(key)
+    ]
 
 
 def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:

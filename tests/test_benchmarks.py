@@ -71,7 +71,13 @@ def test_cheap_cohorts_are_whole_cohorts(tmp_path):
 
 
 def test_page_tells_machine_command_table_and_what_was_not_measured(tmp_path):
-    rows = as_json([Row("bare loop", 1.0, "CPU", 2.0, 1.0), Row("ours", 0.97, "CPU", 2.1, 1.03, {"images_per_s": 5.0})])
+    more = {"train_frames": 3200}
+    rows = as_json(
+        [
+            Row("bare loop", 1.0, "CPU", 2.0, 1.0, more),
+            Row("ours", 0.97, "CPU", 2.1, 1.03, more | {"images_per_s": 5.0}),
+        ]
+    )
     result = {"title": "Training", "machine": machine(), "device": "cpu", "minutes": 1.0, "rows": rows}
     page.keep({"training": result}, tmp_path)
     page.keep({"scoring": result | {"title": "Scores"}}, tmp_path)
@@ -80,6 +86,7 @@ def test_page_tells_machine_command_table_and_what_was_not_measured(tmp_path):
         "## Training",
         "## Scores",
         "| ours | 0.97 | 2.1 | 1.03 | 5 |",
+        "The same in all: train frames 3,200.",
         "python -m benchmarks training",
         "nnunet",
     ):

@@ -19,6 +19,7 @@ from recipe_builders import make_finished_run, patient_scores
 from report_builders import make_cohort, make_run
 from study_builders import study_content
 
+from mpi_unet.exporting.card import Card, Section, write_card
 from mpi_unet.reader_study.recipes import compare_runs
 from mpi_unet.report.agreement import write_agreement_report
 from mpi_unet.report.comparison import write_comparison
@@ -68,7 +69,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         scores = patient_scores(shift=shift, seed=len(name))
         make_finished_run(root / "recipes" / name, scores, loss={"name": name}, validation=0.5 + shift)
     compare_runs(str(root / "recipes"), root / "compared", seed=1, resamples=1000)
+    sections = (
+        Section(
+            "Use", ("Run `it`.",), commands=("python -m monai.bundle run --config_file configs/inference.json " * 3,)
+        ),
+        Section("Scores", facts=(("Voxels", "3.2 mm"),), table=(("file", "SHA-256"), ("models/model.pt", "0" * 64))),
+        Section("Limits", items=("Few patients.",)),
+    )
+    write_card(Card("kfold", ("Research.",), "Dice 0.83.", sections), root / "card.md", root / "card.html")
     return {
+        "card": root / "card.html",
         "run": write_report(run, alone),
         "agreement": write_agreement_report(readers, cohort, predictions=cohort.root / "predictions"),
         "scenarios": write_comparison(root / "study", ["kfold_dice"]),
@@ -78,7 +88,21 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-KINDS = ("run", "agreement", "scenarios", "recipes", "study", "worklist")
+KINDS = ("run", "agreement", "scenarios", "recipes", "study", "worklist", "card")
+SITE_PAGES = (
+    "index",
+    "own_data",
+    "export",
+    "predict",
+    "performance",
+    "seed_study",
+    "agreement",
+    "cardiac",
+    "glossary",
+    "reference/door_train",
+    "reference/evaluation",
+    "adr/0001-floors",
+)
 
 
 class Opened:
@@ -167,6 +191,21 @@ def test_everything_that_can_be_used_is_reached_by_the_keyboard(browser, pages, 
     opened.page.close()
 
 
+def test_tick_boxes_hide_the_outlines_that_they_name(browser, pages):
+    shown = "[...document.querySelectorAll('svg path, svg g, image')].filter(e => e.checkVisibility()).length"
+    for kind in ("run", "agreement", "study"):
+        opened = Opened(browser, pages[kind], "desktop")
+        boxes = opened.page.query_selector_all("input[type=checkbox]")
+        assert boxes
+        before = opened.page.evaluate(shown)
+        for box in boxes:
+            box.click()
+            assert opened.page.evaluate(shown) < before, box.evaluate("box => box.outerHTML")
+            box.click()
+            assert opened.page.evaluate(shown) == before
+        opened.page.close()
+
+
 def built_site() -> Path:
     if not (SITE / "index.html").is_file():
         pytest.skip("the documentation was not built: make docs")
@@ -174,13 +213,27 @@ def built_site() -> Path:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize(
-    "name", ["index", "agreement", "reference/door_train", "reference/evaluation", "glossary", "adr/0001-floors"]
-)
+@pytest.mark.parametrize("name", SITE_PAGES)
 def test_page_of_the_documentation_is_sound_in_a_browser(browser, name, width):
     opened = Opened(browser, built_site() / f"{name}.html", width)
     opened.assert_sound()
     opened.page.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_commands_and_pictures_of_the_documentation_are_wholly_seen(browser, width):
+    cut = (
+        "[...document.querySelectorAll('.highlight-text pre')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => e.textContent.slice(0, 80))"
+    )
+    broken = "[...document.images].filter(e => e.complete && !e.naturalWidth).map(e => e.src)"
+    lost = {}
+    for page in sorted(built_site().glob("*.html")):
+        opened = Opened(browser, page, width)
+        if found := [*opened.page.evaluate(cut), *opened.page.evaluate(broken)]:
+            lost[page.name] = found
+        opened.page.close()
+    assert lost == {}
 
 
 def test_documentation_is_searched_without_network(browser):

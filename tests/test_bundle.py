@@ -26,7 +26,7 @@ from mpi_unet.files import read_json, sha256, write_json
 from mpi_unet.inference import predict
 from mpi_unet.inference.model import open_model
 from mpi_unet.inference.options import Options
-from mpi_unet.learning.recipe import total_stride
+from mpi_unet.learning.weights import total_stride
 
 PLAIN = Options(measurements="volume", component="none")
 TENSOR = {

@@ -122,6 +122,20 @@ def test_many_values_are_counted_rather_than_listed():
     assert quoted_values(np.zeros(3)) == "the value 0 only"
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float64])
+def test_a_gzipped_file_that_is_unpacked_at_once_reads_as_nibabel_reads_it(tmp_path: Path, dtype: type):
+    values = np.random.default_rng(3).integers(0, 200, (3, 4, 5)).astype(dtype)
+    file = nib.Nifti1Image(values, np.diag([-3.0, 2.0, 4.0, 1.0]))
+    file.header.set_slope_inter(0.5, 2.0)
+    for name in ("a.nii.gz", "a.nii"):
+        nib.save(file, tmp_path / name)
+    packed, plain = (read_stored(tmp_path / name) for name in ("a.nii.gz", "a.nii"))
+    assert np.array_equal(packed.values, plain.values)
+    assert packed.values.dtype == plain.values.dtype
+    assert np.array_equal(packed.values, np.asanyarray(nib.load(tmp_path / "a.nii.gz").dataobj).T)
+    assert np.array_equal(packed.affine, plain.affine)
+
+
 def test_missing_file(tmp_path: Path):
     with pytest.raises(CohortError, match=r"none\.nii\.gz: file is missing"):
         read_image(tmp_path / "none.nii.gz")

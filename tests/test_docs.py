@@ -114,7 +114,7 @@ def test_readme_names_every_experiment_that_is_meant_for_users():
 
 def test_every_target_of_make_says_what_it_does():
     said = subprocess.run(["make", "help"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "demo", "check", "test", "bench", "docs", "figures", "notebooks"):
+    for target in ("setup", "demo", "check", "test", "audit", "bench", "docs", "figures", "notebooks"):
         assert re.search(rf"make {target} +\S", said), f"make help does not explain {target}"
 
 

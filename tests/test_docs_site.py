@@ -8,12 +8,14 @@ import importlib
 import importlib.util
 import re
 import tomllib
+from importlib.metadata import Distribution
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
 from doors import CHECKOUT
+from packaging.utils import canonicalize_name
 from test_docs import PAGES
 
 from mpi_unet import __version__
@@ -227,7 +229,29 @@ def test_packages_of_packages_and_missing_ones_are_found():
     assert missing == {"no-such-package-here"}
 
 
-def test_page_of_licences_names_every_direct_dependency():
-    page = (DOCS / "licences.md").read_text()
-    direct = [re.split(r"[<>=\[ ]", line)[0].lower() for line in PROJECT["dependencies"]]
-    assert [name for name in direct if f"| {name} |" not in page] == []
+def test_licence_that_is_not_stated_is_told_by_its_text(tmp_path):
+    def package(name, text):
+        folder = tmp_path / f"{name}-1.dist-info"
+        (folder / "licenses").mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 1\nLicense-File: COPYING\n")
+        (folder / "licenses/COPYING").write_text(text)
+        return licences.licence(Distribution.at(folder))
+
+    mit = "Copyright\n\nPermission is hereby granted, free of charge, to any\nperson obtaining a copy"
+    assert package("a", mit) == "MIT"
+    assert licences.is_copyleft(package("b", "  GNU LESSER GENERAL PUBLIC LICENSE\n  Version 3"))
+    assert package("c", "Do as you like.") == "not stated"
+
+
+def test_page_of_licences_is_whole_and_clean():
+    """What is not installed here, because it is large, is held by the page."""
+    runtime, *of_extras = (DOCS / "licences.md").read_text().split("\n## ")[1:]
+    sections = {section.split("`")[1]: section for section in of_extras}
+    assert set(sections) == set(PROJECT["optional-dependencies"])
+    known: dict[str, str] = {}
+    for extra in [None, *(name for name in sections if name not in licences.TOOLS)]:
+        section, direct = (sections[extra], licences.of_extra(extra)) if extra else (runtime, licences.runtime())
+        assert "Not installed" not in section
+        known |= dict(re.findall(r"^\| (\S+) \| \S+ \| (.+) \|$", section, flags=re.MULTILINE))
+        assert {canonicalize_name(re.split(r"[<>=\[ ]", line)[0]) for line in direct} - set(known) == set()
+    assert [name for name, stated in known.items() if stated == "not stated" or licences.is_copyleft(stated)] == []

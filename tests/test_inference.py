@@ -15,7 +15,7 @@ from mpi_unet.cohort.table import Cohort, write_cohort_table
 from mpi_unet.errors import ConfigError
 from mpi_unet.evaluation.components import largest_part, plausible_parts
 from mpi_unet.inference.cycle import GateFacts, measure_cycle
-from mpi_unet.inference.measures import measure
+from mpi_unet.inference.measures import measure, measure_heart
 from mpi_unet.inference.options import Options, Shard
 from mpi_unet.inference.test_time import averaged, scaled, shifted
 
@@ -252,6 +252,34 @@ def test_a_wall_gives_volumes_mass_thickness_and_segments():
     assert len(measures.segment_thickness_mm) == len(measures.segment_uptake_pct) == 17
     assert measures.thickness_mm == pytest.approx(9, abs=1)
     assert measures.why_not == ""
+
+
+VALIDATED = (
+    (Shell(), [103.816801529, 112.915605190, 8.7590950357, -43.4664176244, 0.653969693952], -0.618179823493),
+    (
+        Shell(radius=20.0, half_length=52.0, wall=7.5, tilt=0.2),
+        [61.9068906541, 68.7691756978, 7.42180122935, -37.5787888449, 0.785167978610],
+        -0.624879108825,
+    ),
+)
+"""Cavity, wall, thickness, height of the base, scatter of the rim, and the axis, from before they were made faster."""
+
+
+@pytest.mark.parametrize(("shell", "figures", "lateral"), VALIDATED)
+def test_faster_measurements_are_those_that_were_validated(shell, figures, lateral):
+    wall, affine = wall_mask(shell)
+    asked = {"domain": "transaxial", "label": "lv_wall", "with_surfaces": True}
+    measures, heart = measure_heart(wall, (1.0 + wall).astype(np.float32), affine, (4.0, 4.0, 4.0), **asked)
+    found = [measures.cavity_ml, measures.wall_ml, measures.thickness_mm, heart.axes.base_mm, heart.axes.rim_scatter_mm]
+    assert found == pytest.approx(figures, rel=1e-9)
+    assert heart.axes.long_axis[0] == pytest.approx(lateral, rel=1e-9)
+
+
+def test_short_axis_slices_stored_without_their_directions_are_measured_as_seen():
+    """Slices across the body, the heart along it: the directions of the file cannot be those of the patient."""
+    upright = Shell(apex_direction=(0.1, 0.05, -1.0), middle_mm=(-20.0, 18.0, 7.0))
+    assert "inferior_reference: lies" in measured(upright).why_not
+    assert measured(upright, domain="short_axis").cavity_ml == pytest.approx(upright.cavity_ml, rel=0.05)
 
 
 def test_what_cannot_be_measured_is_said():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from monai.transforms import Lambdad, RandAffined, RandZoomd, Zoomd
+from monai.transforms import Lambdad, RandAffined, RandZoomd, ScaleIntensityRangePercentilesd, Zoomd
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,9 +16,10 @@ from mpi_unet.errors import ConfigError, RunError, TrainingError
 from mpi_unet.learning.augmentation import batch_transforms
 from mpi_unet.learning.datamodule import EpochSampler, FoldData, PreparedCase, Samples
 from mpi_unet.learning.prediction import batchwise_scores, load_weights, segment_case
-from mpi_unet.learning.recipe import EpochRecord, check_trainer, total_stride
+from mpi_unet.learning.recipe import EpochRecord, check_trainer
 from mpi_unet.learning.segmenter import Segmenter
-from mpi_unet.learning.transforms import augmented, composed, prepared_case
+from mpi_unet.learning.transforms import augmented, composed, prepared_case, quantiles
+from mpi_unet.learning.weights import total_stride
 
 LOSSES = ("dice", "cross_entropy", "dice_cross_entropy")
 AFFINE = RandAffined(
@@ -122,6 +123,28 @@ def test_transform_that_gives_nan_is_refused():
     broken = composed({"log": Lambdad(keys=["image"], func=torch.log)})
     with pytest.raises(ConfigError, match=r"not finite for case P1.*from -1 to -1.*data.exclude=\[P1\]"):
         prepared_case(broken, -np.ones((2, 4, 4), np.float32), np.zeros((2, 4, 4), bool), "P1")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_percentiles_without_sorting_are_those_of_torch_to_the_last_bit(seed):
+    rng = np.random.default_rng(seed)
+    for values in (rng.normal(size=(3, 7, 5)), rng.poisson(2, (1, 9, 11)), rng.gamma(2, 1e4, (2, 31, 17)), [[0.5]]):
+        image = torch.tensor(np.asarray(values), dtype=torch.float32)
+        shares = [0.0, 0.01, 0.97, 0.99, 1.0, float(rng.uniform())]
+        assert torch.equal(quantiles(image, shares), torch.quantile(image, torch.tensor(shares)))
+
+
+@pytest.mark.parametrize("upper", [97, 99])
+@pytest.mark.parametrize("value", [None, np.nan])
+@pytest.mark.parametrize("more", [{}, {"clip": True}, {"relative": True}, {"channel_wise": True}])
+def test_normalization_gives_what_monai_gives_to_the_last_bit(upper, value, more):
+    image = np.random.default_rng(upper).gamma(2, 40, (4, 12, 13)).astype(np.float32)
+    if value is not None:
+        image[1, 2, 3] = value
+    given = {"keys": ["image"], "lower": 1, "upper": upper, "b_min": 0.0, "b_max": 1.0, **more}
+    expected = ScaleIntensityRangePercentilesd(**given)({"image": torch.from_numpy(image)[None]})["image"]
+    found = composed({"intensity": ScaleIntensityRangePercentilesd(**given)})({"image": torch.from_numpy(image)[None]})
+    assert torch.as_tensor(found["image"]).numpy().tobytes() == torch.as_tensor(expected).numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", ["standard", "projections"])
@@ -237,6 +260,31 @@ def test_last_batch_of_one_is_dropped_and_a_batch_of_everything_is_not():
 def test_output_has_the_size_of_the_input(size):
     strided = nn.Sequential(nn.Conv2d(1, 4, 4, stride=4), nn.ConvTranspose2d(4, 2, 4, stride=4))
     assert segmenter(strided)(torch.rand(2, 1, *size)).shape == (2, 2, *size)
+
+
+class PerPlace(nn.Module):
+    """Logits that each place of a grid of 8 x 8 has of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(1, 2, 8, 8))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(len(image), -1, -1, -1)
+
+
+def test_padding_is_learned_from_too():
+    """Else the network may mark anything there, and an image that needs less padding gets the marks inside."""
+    network = PerPlace()
+    label = torch.zeros(1, 1, 5, 6, dtype=torch.uint8)
+    label[..., -1, 2] = 1
+    batch = {"image": torch.rand(1, 1, 5, 6), "label": label, "case": torch.tensor([0])}
+    segmenter(network, divisor=8).training_step(batch, 0).backward()
+    is_lv_wanted = network.logits.grad[0, 1] < 0
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[4:, 2] = True
+    assert torch.equal(is_lv_wanted, expected)
+    assert (network.logits.grad != 0).all()
 
 
 def test_padding_leaves_the_image_where_it_was():

@@ -55,6 +55,11 @@ def nifti_error(root: Path, **options) -> str:
     return str(caught.value)
 
 
+def warnings_of(cohort: Path) -> list[str]:
+    warnings: list[str] = json.loads((cohort / "preparation.json").read_text())["warnings"]
+    return warnings
+
+
 def test_patterns_with_readers(tmp_path: Path):
     root = write_folder(tmp_path / "in")
     output = nifti_cohort(root, tmp_path / "cohort", **MEANING, **PATTERNS)
@@ -66,7 +71,7 @@ def test_patterns_with_readers(tmp_path: Path):
     np.testing.assert_array_equal(first.array, image(0))
     np.testing.assert_allclose(first.affine, AFFINE)
     np.testing.assert_array_equal(cohort.cases[0].read_mask("B"), mask(9))
-    assert json.loads((output / "preparation.json").read_text())["warnings"] == ["B outlined 1 of 3 cases"]
+    assert warnings_of(output)[0] == "B outlined 1 of 3 cases"
     assert (tmp_path / "cohort_private/files.csv").read_text().splitlines()[1] == "P1_rest.nii.gz,P1_rest,,"
     stamp = (output / "cohort.json").stat().st_mtime_ns
     nifti_cohort(root, output, **MEANING, **PATTERNS)
@@ -143,8 +148,11 @@ def test_files_that_cannot_be_used_are_named_at_once(tmp_path: Path):
     write(root / "labels/A/P1_stress.nii.gz", mask(1) * np.uint8(7))
     text = nifti_error(root, **PATTERNS)
     assert "What source=nifti found cannot become a cohort (3 found):" in text
-    assert "P1_rest.nii.gz: label of A it is 5x7x9, the image 5x7x8 (z, y, x) voxels" in text
-    assert "P1_stress.nii.gz: label of A holds the values 0, 7; expected 0 and 1, or 0 and white" in text
+    assert "P1_rest.nii.gz: label of A (P1_rest.nii.gz): it is 5x7x9, the image 5x7x8 (z, y, x) voxels" in text
+    assert (
+        "P1_stress.nii.gz: label of A (P1_stress.nii.gz): holds the values 0, 7; expected 0 and 1, or 0 and white"
+        in text
+    )
     assert "P2_rest.nii.gz: image cannot be read" in text
 
 
@@ -228,3 +236,30 @@ def test_key_file_makes_pseudonyms_of_patients_cases_and_file_names(tmp_path: Pa
     listed = Cohort.open(nifti_cohort(root, tmp_path / "listed", key_file=key, table=table, **MEANING))
     assert listed.cases[0].case_id == f"{pseudonyms.patient('P1')}_{pseudonyms.word('case', 'P1_rest')}"
     assert "P1_rest.nii.gz,P" in (tmp_path / "listed_private/files.csv").read_text()
+
+
+def test_files_that_fit_no_pattern_are_told_with_the_pattern_that_leaves_them_out(tmp_path: Path):
+    root = write_folder(tmp_path / "in")
+    write(root / "new-ones/P9_ct.nii.gz", image(1))
+    write(root / "CT.nii.gz", image(1))
+    text = nifti_error(root, **PATTERNS)
+    assert "CT.nii.gz: fits neither source.image_pattern nor source.label_pattern" in text
+    assert r"""leave it out with 'source.ignore="CT\.nii\.gz"'""" in text
+    assert r"""'source.ignore="new\-ones/.*"'""" in text
+    cohort = nifti_cohort(root, tmp_path / "cohort", **MEANING, **PATTERNS, ignore=r"new\-ones/.*|CT\.nii\.gz")
+    assert Cohort.open(cohort).patients == ("P1", "P2")
+
+
+def test_voxel_sizes_that_differ_and_slices_across_the_body_are_told(tmp_path: Path):
+    root = tmp_path / "in"
+    oblique = AFFINE.copy()
+    oblique[:3, :3] = [[-4.0, 0, 0], [0, 2.4, 5.12], [0, -3.2, 3.84]]
+    images_only = {"image_pattern": PATTERNS["image_pattern"], "label_pattern": None}
+    for name, affine in (("P1_rest", AFFINE), ("P1_stress", oblique), ("P2_rest", AFFINE @ np.diag([2, 2, 1, 1]))):
+        write(root / f"{name}.nii.gz", image(1), affine)
+    sizes, across = warnings_of(nifti_cohort(root, tmp_path / "short_axis", domain="short_axis", **images_only))
+    assert sizes.startswith(
+        "voxels (z, y, x) are 6.4 x 4 x 4 mm in 2, 6.4 x 8 x 8 mm in 1 images; nothing is resampled"
+    )
+    assert across.startswith("2 of 3 images say that their slices lie straight across the body")
+    assert warnings_of(nifti_cohort(root, tmp_path / "transaxial", domain="transaxial", **images_only)) == [sizes]

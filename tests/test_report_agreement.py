@@ -295,6 +295,8 @@ def test_every_figure_of_the_primary_table_is_that_of_the_file() -> None:
         assert "0.432" in json.dumps(primary_table(changed))
     assert f"{block['delta']['value']:+.3f}" in before
     assert "below 0.0001" in before
+    block["attained_margin"] = 0.11321
+    assert "0.114" in json.dumps(primary_table(document)), "rounded up, as in the conclusion: 0.113 would not be met"
 
 
 def test_matrix_is_symmetric_and_numbers_long_names() -> None:

@@ -7,12 +7,13 @@ import sys
 import textwrap
 
 import pytest
-from doors import CHECKOUT
+from cohort_builders import write_tiny_cohort
+from doors import CHECKOUT, TINY, open_door
 from omegaconf import OmegaConf
 
 from mpi_unet.errors import RunError
 from mpi_unet.files import read_json, sha256, whole_file, write_json, write_text
-from mpi_unet.run import Run, enter_run, note_in_environment
+from mpi_unet.run import Run, enter_run, note_in_environment, refuse_other_recipe
 
 
 def recipe(folder, **changes):
@@ -45,11 +46,37 @@ def test_same_recipe_goes_on_and_keys_of_place_may_differ(tmp_path):
 
 
 def test_other_recipe_is_refused_with_every_key_that_differs(tmp_path):
-    enter_run(recipe(tmp_path), [], "")
+    write_text(enter_run(recipe(tmp_path), [], "").splits, "{}")
     with pytest.raises(
         RunError, match=r"(?s)seed was 1, is now 2.*trainer.max_epochs was 3, is now 9.*name=.*overwrite"
     ):
         enter_run(recipe(tmp_path, seed=2, trainer={"max_epochs": 9}), [], "")
+
+
+def test_other_recipe_takes_the_place_of_one_that_came_to_nothing(tmp_path):
+    first = enter_run(recipe(tmp_path), [], "")
+    write_text(first.folder / "log.txt", "the data could not be used")
+    assert enter_run(recipe(tmp_path, seed=2), [], "").read_config().seed == 2
+    with pytest.raises(RunError, match=r"(?s)seed was 2, is now 1.*name="):
+        refuse_other_recipe(first, recipe(tmp_path))
+
+
+def test_remedy_of_a_refused_start_is_accepted_and_a_recipe_replaced_meanwhile_is_not(tmp_path, monkeypatch, capfd):
+    write_tiny_cohort(tmp_path / "cohort", 6)
+    words = [*TINY, "data=cohort", "data.root=cohort", "data.reader=truth"]
+    assert open_door("train", *words, "split.num_folds=9", folder=tmp_path, monkeypatch=monkeypatch) == 2
+    assert "6 patients cannot make 9 folds" in capfd.readouterr().err
+    run = Run(tmp_path / "runs/train")
+
+    def as_another_command(*_) -> None:
+        write_text(run.config, run.config.read_text().replace("lr: 0.003", "lr: 0.5"))
+
+    monkeypatch.setattr("mpi_unet.crossvalidation.audit", as_another_command)
+    assert open_door("train", *words, "split.num_folds=3", folder=tmp_path, monkeypatch=monkeypatch) == 2
+    said = capfd.readouterr().err
+    assert "optimizer.lr was 0.5, is now 0.003" in said
+    assert "num_folds" not in said
+    assert not run.splits.exists()
 
 
 def test_overwrite_throws_the_old_run_away(tmp_path):

@@ -20,7 +20,7 @@ from mpi_unet.report.study_figures import cut_panel, middle_cut, outline_points,
 from mpi_unet.report.study_index import IndexRow, index_html
 from mpi_unet.report.study_page import DISCLAIMER, Flag, Quantity, StudyContent, study_html
 from mpi_unet.report.study_planes import gray_limits, heart_planes, projection_planes, volume_planes
-from mpi_unet.report.study_summary import summary_pdf, summary_picture
+from mpi_unet.report.study_summary import pdf_of, picture_of, summary_figure, summary_pdf, summary_picture
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -297,6 +297,9 @@ def test_summary_is_a_picture_and_a_page_that_name_nobody(content: StudyContent)
     assert picture.std() > 10
     assert pdf.startswith(b"%PDF-")
     assert pdf == summary_pdf(content)
+    figure = summary_figure(content)  # one layout gives both
+    assert np.array_equal(picture_of(figure), picture)
+    assert pdf_of(figure) == pdf
     other = replace(content, study_id="P8_rest", about=(("Patient", "P8"),))
     assert np.array_equal(picture, summary_picture(other))  # no id stands on it
 

@@ -82,7 +82,9 @@ def test_a_single_segment_is_a_plain_volume(tmp_path: Path):
 
 def test_label_maps_of_itksnap_come_back_by_their_values(cohort: Cohort, tmp_path: Path):
     output = write_itksnap(cohort, tmp_path / "snap", predictions=cohort.root / "labels/A")
-    rows = re.findall(r'^ +(\d+) .*"(.+)"$', (output / "labels.txt").read_text(), re.MULTILINE)
+    described = (output / "labels.txt").read_text()
+    assert described.splitlines()[1] == "# ITK-SnAP Label Description File"  # without, a dropped file is no description
+    rows = re.findall(r'^ +(\d+) .*"(.+)"$', described, re.MULTILINE)
     assert rows == [("0", "Clear Label"), ("1", "lv_wall A"), ("2", "lv_wall B"), ("3", "lv_wall network")]
     for value, reader in enumerate(("A", "B", "network"), start=1):
         file = read_stored(output / f"labels/{reader}/P00_rest.nii.gz")
@@ -125,7 +127,7 @@ def test_masks_that_cannot_be_shown(cohort: Cohort, tmp_path: Path):
 
 def test_label_descriptions_begin_again_with_the_colors():
     lines = label_description([f"r{number}" for number in range(8)]).splitlines()
-    assert lines[3].split()[1:4] == lines[10].split()[1:4]
+    assert lines[4].split()[1:4] == lines[11].split()[1:4] == ["230", "159", "0"]
 
 
 def test_door(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

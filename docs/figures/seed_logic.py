@@ -1,6 +1,6 @@
 """The figure of docs/agreement.md: how often "p > 0.05, so it agrees" is written of a network that is worse.
 
-python docs/figures/seed_logic.py     docs/figures/seed_logic.svg, about two minutes
+python docs/figures/seed_logic.py     docs/figures/seed_logic.svg, about two minutes; prints what it draws
 
 The studies are those of tests/simulate_agreement.py.
 """
@@ -39,6 +39,15 @@ def measured(runs: int) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
+def table(found: dict[str, tuple[list[float], list[float]]], runs: int) -> str:
+    """The same in percent: a column each number of patients, and the sentence above the rule."""
+    lines = [f"{runs} studies a cell, %".ljust(40) + "".join(f"{n:>6}" for n in PATIENTS)]
+    for name, sides in found.items():
+        for words, shares_pct in zip(("p > 0.05", "equivalent by the rule"), sides, strict=True):
+            lines.append(f"{name}: {words}".ljust(40) + "".join(f"{share:6.1f}" for share in shares_pct))
+    return "\n".join(lines) + "\n"
+
+
 def draw(found: dict[str, tuple[list[float], list[float]]], path: Path) -> None:
     """Two panels on one scale."""
     with plt.rc_context(STYLE):
@@ -62,5 +71,7 @@ def draw(found: dict[str, tuple[list[float], list[float]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    results = measured(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    results = measured(number)
+    sys.stdout.write(table(results, number))
     draw(results, FOLDER / "seed_logic.svg")

@@ -179,7 +179,7 @@ def heart_axes(
             "open at the mitral valve. Pass apex_hint=USUAL_APEX if the outline closes the base on purpose"
         )
     axis = -opening if opening is not None else _longest(points, np.array(apex_hint, float))
-    middle, axis = _centered(shares, affine_ras, middle, axis, reach_mm)
+    middle, axis = _centered(shares, affine_ras, points, axis, reach_mm)
     inferior = _orthogonal(np.array(inferior_reference, float), axis)
     frame = np.stack([np.cross(axis, inferior), inferior, axis])
     apex, cavity_apex = _apex_mm(shares, affine_ras, middle, frame, reach_mm)
@@ -255,14 +255,22 @@ def _longest(points_mm: np.ndarray, hint: np.ndarray) -> np.ndarray:
 
 
 def _centered(
-    shares: np.ndarray, affine_ras: np.ndarray, middle: np.ndarray, axis: np.ndarray, reach_mm: float
+    shares: np.ndarray, affine_ras: np.ndarray, points_mm: np.ndarray, axis: np.ndarray, reach_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Move and turn the axis until the middle of the wall lies evenly around it at every closed ring."""
+    """Move and turn the axis until the middle of the wall lies evenly around it at every closed ring.
+
+    Rings are looked for where the wall is, a voxel beyond it included, and nowhere else.
+    """
+    middle = points_mm.mean(0)
+    voxel_mm = float(np.linalg.norm(affine_ras[:3, :3], axis=0).sum())
     angle = np.arange(NUM_ANGLES) * 2 * np.pi / NUM_ANGLES
     harmonics = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], -1)
-    distance = np.arange(0, reach_mm, STEP_MM)
-    heights = np.arange(-reach_mm, reach_mm, max(2.0, finest_spacing_mm(affine_ras) / 2))
+    steps = np.arange(-reach_mm, reach_mm, max(2.0, finest_spacing_mm(affine_ras) / 2))
     for _ in range(MAX_ROUNDS):
+        height = (points_mm - middle) @ axis
+        across = np.linalg.norm(points_mm - middle - height[:, None] * axis, axis=1).max()
+        heights = steps[(steps > height.min() - voxel_mm) & (steps < height.max() + voxel_mm)]
+        distance = np.arange(0, across + voxel_mm, STEP_MM)
         first = _orthogonal(np.eye(3)[np.abs(axis).argmin()], axis)
         second = np.cross(axis, first)
         spokes = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * second

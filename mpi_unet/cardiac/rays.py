@@ -137,7 +137,10 @@ def sample_along(
     start = (start_mm @ to_index[:3, :3].T + to_index[:3, 3])[..., ::-1] - corner
     step = (direction @ to_index[:3, :3].T)[..., ::-1]
     start, step = np.broadcast_arrays(start, step)
-    coordinates = np.stack([start[..., axis, None] + step[..., axis, None] * distance_mm for axis in range(3)])
+    coordinates = np.empty((3, *start.shape[:-1], len(distance_mm)))
+    for axis, along in enumerate(coordinates):
+        np.multiply(step[..., axis, None], distance_mm, out=along)
+        along += start[..., axis, None]
     return map_coordinates(near, coordinates, order=1, mode="constant", cval=0.0, prefilter=False)
 
 

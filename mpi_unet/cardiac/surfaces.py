@@ -127,12 +127,13 @@ class HeartSurfaces:
         box = self._box(length_mm, shape, affine_ras)
         index = np.stack(np.meshgrid(*(np.arange(part.start, part.stop) for part in box), indexing="ij"), axis=-1)
         centers = index[..., ::-1] @ affine_ras[:3, :3].T + affine_ras[:3, 3]
-        depth = self.depth_mm(length_mm, self.axes.to_heart(centers))
+        heart = self.axes.to_heart(centers)
+        depth = self.depth_mm(length_mm, heart)
         part = (depth >= 0).astype(float)
         border = np.abs(depth) < np.sqrt((affine_ras[:3, :3] ** 2).sum())  # twice the reach of a voxel: rays slant
         offsets = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
         steps = np.stack(np.meshgrid(offsets, offsets, offsets), axis=-1).reshape(-1, 3) @ affine_ras[:3, :3].T
-        parts = self.axes.to_heart(centers[border][:, None] + steps)
+        parts = heart[border][:, None] + steps @ self.axes.frame.T
         part[border] = self.contains(length_mm, parts).mean(-1)
         total = np.zeros(shape)
         total[box] = part
@@ -158,12 +159,12 @@ class HeartSurfaces:
         across = np.hypot(heart_mm[..., 0], heart_mm[..., 1])
         beyond = heart_mm[..., 2] - self.apical_origin_mm
         fan = beyond > 0
-        polar = np.rad2deg(np.arctan2(across, beyond))
-        distance = np.where(fan, np.hypot(across, beyond), across)
+        distance = across.copy()
+        distance[fan] = np.hypot(across[fan], beyond[fan])
+        polar = np.rad2deg(np.arctan2(across[fan], beyond[fan]))
         num_flat = int((self.polar_deg >= 90).sum())
-        flat_row = (heart_mm[..., 2] - self.origin_mm[0]) / (self.origin_mm[1] - self.origin_mm[0])
-        fan_row = num_flat - 1 + (90 - polar) / (self.polar_deg[num_flat - 1] - self.polar_deg[num_flat])
-        row = np.where(fan, fan_row, flat_row)
+        row = (heart_mm[..., 2] - self.origin_mm[0]) / (self.origin_mm[1] - self.origin_mm[0])
+        row[fan] = num_flat - 1 + (90 - polar) / (self.polar_deg[num_flat - 1] - self.polar_deg[num_flat])
         column = self.axes.wall_angle_deg(heart_mm) / (360 / len(self.angle_deg))
         closed = np.concatenate([length_mm, length_mm[:, :1]], axis=1)
         limit = map_coordinates(closed, [row, column], order=1, mode="nearest", prefilter=False)
@@ -243,6 +244,11 @@ class _Rays:
     def profiles(self, shares: np.ndarray, affine_ras: np.ndarray, axes: HeartAxes) -> np.ndarray:
         return _profiles(shares, affine_ras, axes, self.origin_mm, self.polar_deg)
 
+    @cached_property
+    def basis(self) -> _Basis:
+        along_mm = self.origin_mm + np.deg2rad(90 - self.polar_deg) * self.radius_mm
+        return _basis(along_mm, self.polar_deg, _angles())
+
 
 def _profiles(
     shares: np.ndarray, affine_ras: np.ndarray, axes: HeartAxes, origin_mm: np.ndarray, polar_deg: np.ndarray
@@ -306,19 +312,26 @@ def _measure(shares: np.ndarray, affine_ras: np.ndarray, axes: HeartAxes, rays: 
             f"wall: {100 * share:.0f} % of the rays from the long axis meet it; expected "
             f"{100 * SMALLEST_SHARE_OF_RAYS:.0f} % or more. The wall has holes too large to bridge; check the outline"
         )
-    along = rows + np.deg2rad(90 - polar) * rays.radius_mm
-    endo, epi = _smooth_surfaces((inner, outer), trusted, along, polar, _angles())
+    endo, epi = _smooth_surfaces((inner, outer), trusted, rays.basis)
     return HeartSurfaces(axes, rays.apical_origin_mm, rows, polar, _angles(), np.clip(endo, 0, epi), epi, share)
 
 
-def _smooth_surfaces(
-    lengths_mm: tuple[np.ndarray, ...],
-    trusted: np.ndarray,
-    along_mm: np.ndarray,
-    polar_deg: np.ndarray,
-    angle_deg: np.ndarray,
-) -> tuple[np.ndarray, ...]:
-    """Least-squares surfaces of splines along the rows times harmonics around them, through the same trusted rays."""
+@dataclass(frozen=True)
+class _Basis:
+    """What smooth surfaces are made of: splines along the rows times harmonics around them.
+
+    Attributes:
+        design: (row, angle, function).
+        penalty: Of their curvature along the axis.
+        weight: Of each row: rays crowd together at the apex.
+    """
+
+    design: np.ndarray
+    penalty: np.ndarray
+    weight: np.ndarray
+
+
+def _basis(along_mm: np.ndarray, polar_deg: np.ndarray, angle_deg: np.ndarray) -> _Basis:
     num_knots = max(4, round((along_mm[-1] - along_mm[0]) / KNOT_MM))
     knots = np.linspace(along_mm[0], along_mm[-1] + 1e-6, num_knots)
     padded = np.concatenate([np.full(3, knots[0]), knots, np.full(3, knots[-1])])
@@ -331,14 +344,17 @@ def _smooth_surfaces(
             fading[:, None, :] * np.cos(order * angle)[None, :, None],
             fading[:, None, :] * np.sin(order * angle)[None, :, None],
         ]
-    design = np.concatenate(blocks, axis=-1)
-    num_splines = splines.shape[1]
-    bending = np.diff(np.eye(num_splines), 2, axis=0)
+    bending = np.diff(np.eye(splines.shape[1]), 2, axis=0)
     penalty = np.kron(np.eye(len(blocks)), bending.T @ bending) * STIFFNESS * len(angle)
     penalty += 1e-6 * np.eye(len(penalty))
-    weights = (trusted * np.maximum(narrow, 0.05)[:, None]).ravel()  # rays crowd together at the apex
-    flat = design.reshape(-1, design.shape[-1])
+    return _Basis(np.concatenate(blocks, axis=-1), penalty, np.maximum(narrow, 0.05))
+
+
+def _smooth_surfaces(lengths_mm: tuple[np.ndarray, ...], trusted: np.ndarray, basis: _Basis) -> tuple[np.ndarray, ...]:
+    """Least-squares surfaces through the same trusted rays."""
+    weights = (trusted * basis.weight[:, None]).ravel()
+    flat = basis.design.reshape(-1, basis.design.shape[-1])
     values = np.stack([np.where(trusted, length_mm, 0.0).ravel() for length_mm in lengths_mm], axis=-1)
     weighted = flat * weights[:, None]
-    solution = np.linalg.solve(weighted.T @ flat + penalty, weighted.T @ values)
-    return tuple(np.moveaxis(design @ solution, -1, 0))
+    solution = np.linalg.solve(weighted.T @ flat + basis.penalty, weighted.T @ values)
+    return tuple(np.moveaxis(basis.design @ solution, -1, 0))

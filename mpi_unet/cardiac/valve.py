@@ -85,9 +85,10 @@ def fit_valve(
     rim = np.full(NUM_ANGLES, np.nan)
     first = [-1] * NUM_ANGLES
     typical = np.zeros(NUM_ANGLES)
+    plateaus = np.median(section[max(0, start - round(SECTION_MM)) : start + 1], axis=0)
     shortest = max(2, round(1.5 * voxel_mm / HEIGHT_STEP_MM))  # a gap in the wall is no rim: more wall follows below it
     for column in range(NUM_ANGLES):
-        plateau = np.median(section[max(0, start - round(SECTION_MM)) : start + 1, column])
+        plateau = plateaus[column]
         solid = smooth[:start, column] >= EDGE * plateau
         runs = np.flatnonzero(np.convolve(solid, np.ones(shortest), mode="valid") >= shortest - 0.5)
         if plateau <= 0 or not runs.size or runs[0] == 0:
@@ -130,9 +131,9 @@ def _sections(
     distance = np.arange(0, across, STEP_MM)
     along = origin_mm + heights[:, None] * frame[2]
     values = sample_along(shares, affine_ras, along[:, None], spokes, distance)
-    section = (values * distance).sum(-1) * STEP_MM
-    weight = values.sum(-1)
-    radius = np.where(weight > 0, (values * distance).sum(-1) / np.where(weight > 0, weight, 1), np.nan)
+    moment, weight = (values * distance).sum(-1), values.sum(-1)
+    section = moment * STEP_MM
+    radius = np.where(weight > 0, moment / np.where(weight > 0, weight, 1), np.nan)
     basal = slice(0, max(1, len(heights) // 2))
     seen = np.isfinite(radius[basal])
     middle = np.where(seen, radius[basal], 0).sum(0) / np.where(seen.any(0), seen.sum(0), np.nan)

@@ -204,8 +204,9 @@ def with_steady_wall(cavity_ml: Sequence[float], wall_ml: Sequence[float]) -> tu
 
     Source:
         Tsuiki, Ritman 1980, Direct evidence that left ventricular myocardium is incompressible throughout systole and
-        diastole, Tohoku J Exp Med, pages 119-120. Kumar et al., Cardiac MRI demonstrates compressibility in healthy
-        myocardium but not in myocardium with reduced ejection fraction.
+        diastole, Tohoku J Exp Med, pages 119-120. Kumar et al., Cardiac MRI demonstrates compressibility in
+        healthy myocardium but not in myocardium with reduced ejection fraction, Int J Cardiol.
+        doi:10.1016/j.ijcard.2020.08.087
 
     Example:
         The wall is 10 ml too large in one gate and 10 ml too small in the other; of both, a good third is the cavity's.

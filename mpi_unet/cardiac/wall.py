@@ -40,7 +40,10 @@ def wall_thickness_mm(surfaces: HeartSurfaces) -> Float[np.ndarray, "rows angles
     """
     middle = surfaces.points_mm((surfaces.endo_mm + surfaces.epi_mm) / 2)
     thickness = sum(
-        cKDTree(_finer(surfaces.points_mm(length)).reshape(-1, 3)).query(middle.reshape(-1, 3))[0]
+        # built without sorting, in half the time: the points lie evenly, and are asked about once
+        cKDTree(_finer(surfaces.points_mm(length)).reshape(-1, 3), compact_nodes=False, balanced_tree=False).query(
+            middle.reshape(-1, 3)
+        )[0]
         for length in (surfaces.endo_mm, surfaces.epi_mm)
     )
     return np.where(surfaces.below_valve, np.asarray(thickness).reshape(middle.shape[:2]), np.nan)

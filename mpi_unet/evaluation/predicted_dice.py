@@ -9,9 +9,14 @@ and would be the Dice if the probabilities were calibrated; those of networks tr
 1 - a, predict the deficit of the true Dice by a regression with coefficients of zero or more: a network that is less
 sure, or networks that agree less, never predict a better mask.
 
+What is predicted for is the mask of the *mean* of k networks, which is better than that of one. Where m networks did
+not learn a case, the Dice of the mask of their mean shows by how much: a share g * (1 - 1/m) of the deficit goes. The
+mean of k networks loses g * (1 - 1/k) of it.
+
 The interval is conformal: the deviations of cases that the regression did not see, each divided by the predicted
-deficit, give the quantile by which the predicted deficit of a new case is multiplied. Patients, not cases, are left out
-and counted.
+deficit, give the number by which the predicted deficit of a new case is multiplied. Patients, not cases, are left out
+and counted. One set of training patients judges thousands of new ones, so the interval is to hold for these, and not
+only on average over training sets that nobody will draw: the rank of the deviation is that of a tolerance interval.
 """
 
 from __future__ import annotations
@@ -23,20 +28,50 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import nnls
+from scipy.stats import beta
 
 from mpi_unet.evaluation.overlap import dice, frame_counts
 
-__all__ = ["DicePredictor", "PredictedDice", "agreement", "expected_dice", "fit_predictor", "volume_spread_pct"]
+__all__ = [
+    "DicePredictor",
+    "HeldOut",
+    "PredictedDice",
+    "agreement",
+    "expected_dice",
+    "fit_predictor",
+    "tolerance_rank",
+    "volume_spread_pct",
+]
 
 LEVEL = 0.90
-"""Of the interval."""
+"""Share of new patients whose Dice the interval is to hold."""
+
+CONFIDENCE = 0.90
+"""Share of training sets for which it holds that many."""
 
 MIN_PATIENTS = 9
-"""From so many patients on there is an interval of this level: the largest of 9 deviations is exceeded by the 10th with
-probability 1/10."""
+"""From so many patients on there is an interval: the largest of 9 deviations is exceeded by the 10th with probability
+1/10. From 22 on the largest one also has the confidence above, 0.9 ** 22 being less than 0.1."""
 
 SMALLEST_DEFICIT = 0.01
 """A predicted deficit is taken to be at least this in the interval: no two readers agree better."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the networks that did not learn a case say of it, and how good they are.
+
+    Attributes:
+        patient: Whose case it is.
+        figures: Of each network what the regression is made with: expected Dice, and agreement where it is used.
+        dice: Of the mask of each network, with the reader.
+        mean_dice: Of the mask of their mean probability.
+    """
+
+    patient: str
+    figures: tuple[tuple[float, ...], ...]
+    dice: tuple[float, ...]
+    mean_dice: float
 
 
 @dataclass(frozen=True)
@@ -59,26 +94,28 @@ class DicePredictor:
     """A regression of the deficit of Dice on deficits that need no reader, with its conformal quantile.
 
     Attributes:
-        coefficients: Of 1 and of the deficit of each figure, all of them at least 0.
+        coefficients: Of 1 and of the deficit of each figure, all of them at least 0; for one network.
+        gain: Share of the deficit that the mean of endlessly many networks takes away; 0 where it could not be seen.
         quantile: Of the absolute deviations, in predicted deficits; None with fewer than ``MIN_PATIENTS`` patients.
-        left_out: Predicted Dice of each case by the regression without its patient.
+        left_out: Predicted Dice of each case without its patient.
         mean_absolute_error: Of ``left_out``, each patient counting once.
         num_patients: Patients.
     """
 
     coefficients: tuple[float, ...]
+    gain: float
     quantile: float | None
     left_out: tuple[float, ...]
     mean_absolute_error: float
     num_patients: int
 
     def __call__(self, figures: Sequence[Sequence[float]]) -> PredictedDice:
-        """Mean prediction over the networks that spoke about a case.
+        """Prediction for the mean of the networks that spoke about a case.
 
         Args:
             figures: Of each network the figures (expected Dice, agreement) that the regression was made with.
         """
-        deficit = float(np.mean(_deficits(np.array(self.coefficients), np.array(figures, dtype=np.float64))))
+        deficit = _deficit(np.array(self.coefficients), self.gain, figures)
         value = min(max(1 - deficit, 0.0), 1.0)
         if self.quantile is None:
             return PredictedDice(value, None, None)
@@ -134,15 +171,32 @@ def volume_spread_pct(sizes: Sequence[float]) -> float:
     return 100 * float(np.std(sizes, ddof=1)) / mean if mean > 0 else float("nan")
 
 
-def fit_predictor(
-    figures: Float[np.ndarray, "case figure"], target: Float[np.ndarray, " case"], patients: Sequence[str]
-) -> DicePredictor:
+def tolerance_rank(num_patients: int) -> int:
+    """Which of the deviations of n patients, from the smallest, is the width of the interval.
+
+    The share of new patients whose deviation is at most the k-th of n has the distribution Beta(k, n + 1 - k) over sets
+    of n patients. The rank is the smallest one with which that share is ``LEVEL`` or more in ``CONFIDENCE`` of the
+    sets; n where there are too few patients for that.
+
+    Source:
+        Vovk 2012, Proceedings of Machine Learning Research 25:475-490, Wilks 1941, Annals of
+        Mathematical Statistics 12:91-96. doi:10.1214/aoms/1177731788. That it holds for leaving out too where the
+        regression changes little with one patient: Liang, Barber 2023, arXiv:2311.04295.
+
+    Example:
+        >>> [tolerance_rank(n) for n in (9, 21, 22, 38, 100, 1000)]
+        [9, 21, 22, 37, 95, 913]
+    """
+    ranks = np.arange(1, num_patients + 1)
+    holds = beta.sf(LEVEL, ranks, num_patients + 1 - ranks) >= CONFIDENCE
+    return int(ranks[holds][0]) if holds.any() else num_patients
+
+
+def fit_predictor(cases: Sequence[HeldOut]) -> DicePredictor:
     """Fit the regression, each patient weighing the same, and calibrate its interval.
 
     Args:
-        figures: Expected Dice, and agreement where it is used, by networks that did not learn the case.
-        target: Dice with the reader.
-        patients: Whose case it is.
+        cases: By networks that did not learn them, all with the same figures.
 
     Raises:
         ValueError: There are fewer than two patients.
@@ -151,33 +205,37 @@ def fit_predictor(
         Lei, G'Sell, Rinaldo, Tibshirani, Wasserman 2018, JASA 113:1094-1111, section 5.2 (deviations divided by their
         expected size). doi:10.1080/01621459.2017.1307116. Barber, Candes, Ramdas, Tibshirani 2021, Annals of Statistics
         49:486-507 (leaving out). doi:10.1214/20-AOS1965. Dunn, Wasserman, Ramdas 2023, JASA 118:2491-2502 (several
-        cases of one patient). doi:10.1080/01621459.2022.2060112.
+        cases of one patient). doi:10.1080/01621459.2022.2060112. Krogh, Vedelsby 1995, Advances in Neural Information
+        Processing Systems 7:231-238 (what the mean of networks gains).
 
     Example:
         Dice is 0.1 below the expected one, always.
 
-        >>> s = np.linspace(0.6, 0.95, 10)
-        >>> predictor = fit_predictor(s[:, None], s - 0.1, [f"P{i}" for i in range(10)])
+        >>> cases = [HeldOut(f"P{i}", ((s,),), (s - 0.1,), s - 0.1) for i, s in enumerate(np.linspace(0.6, 0.95, 10))]
+        >>> predictor = fit_predictor(cases)
         >>> [round(one, 6) for one in predictor.coefficients], round(predictor([[0.8]]).value, 6)
         ([0.1, 1.0], 0.7)
     """
-    names = np.array(patients)
-    different = sorted(set(patients))
+    names = [case.patient for case in cases]
+    different = sorted(set(names))
     if len(different) < 2:
         raise ValueError(f"cases of {len(different)} patients; expected at least 2")
-    weight = np.array([1 / np.count_nonzero(names == name) for name in names])
-    deficit = 1 - target
-    left_out = np.empty(len(target))
+    weight = {name: 1 / names.count(name) for name in different}
+    left_out = np.empty(len(cases))
     for name in different:
-        out = names == name
-        left_out[out] = _deficits(_coefficients(figures[~out], deficit[~out], weight[~out]), figures[out])
-    left_out = np.clip(left_out, 0, 1)
-    error = np.abs(deficit - left_out)
+        coefficients, gain = _fit([case for case in cases if case.patient != name], weight)
+        for position, case in enumerate(cases):
+            if case.patient == name:
+                left_out[position] = min(_deficit(coefficients, gain, case.figures), 1.0)
+    error = np.abs(1 - np.array([case.mean_dice for case in cases]) - left_out)
+    weights = np.array([weight[name] for name in names])
+    coefficients, gain = _fit(cases, weight)
     return DicePredictor(
-        coefficients=tuple(map(float, _coefficients(figures, deficit, weight))),
-        quantile=_quantile(error / np.maximum(left_out, SMALLEST_DEFICIT), weight, len(different)),
+        coefficients=tuple(map(float, coefficients)),
+        gain=gain,
+        quantile=_quantile(error / np.maximum(left_out, SMALLEST_DEFICIT), weights, len(different)),
         left_out=tuple(map(float, 1 - left_out)),
-        mean_absolute_error=float(np.average(error, weights=weight)),
+        mean_absolute_error=float(np.average(error, weights=weights)),
         num_patients=len(different),
     )
 
@@ -185,25 +243,39 @@ def fit_predictor(
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
-def _coefficients(
-    figures: Float[np.ndarray, "case figure"], deficit: Float[np.ndarray, " case"], weight: Float[np.ndarray, " case"]
-) -> Float[np.ndarray, " coefficient"]:
-    root = np.sqrt(weight)
-    design = np.column_stack([np.ones(len(deficit)), 1 - figures])
-    return nnls(design * root[:, None], deficit * root)[0]
+def _fit(cases: Sequence[HeldOut], weight: dict[str, float]) -> tuple[Float[np.ndarray, " coefficient"], float]:
+    """Coefficients for one network, and what the mean of networks gains."""
+    rows = [
+        (math.sqrt(weight[case.patient] / len(case.dice)), figures, one)
+        for case in cases
+        for figures, one in zip(case.figures, case.dice, strict=True)
+    ]
+    root = np.array([row[0] for row in rows])
+    design = np.column_stack([np.ones(len(rows)), 1 - np.array([row[1] for row in rows], dtype=np.float64)])
+    deficit = 1 - np.array([row[2] for row in rows])
+    return nnls(design * root[:, None], deficit * root)[0], _gain(cases, weight)
 
 
-def _deficits(
-    coefficients: Float[np.ndarray, " coefficient"], figures: Float[np.ndarray, "case figure"]
-) -> Float[np.ndarray, " case"]:
-    return coefficients[0] + (1 - figures) @ coefficients[1:]
+def _gain(cases: Sequence[HeldOut], weight: dict[str, float]) -> float:
+    """Share of the deficit; what the mean of m networks gained is (1 - 1/m) of it."""
+    several = [case for case in cases if len(case.dice) > 1]
+    gained = sum(weight[case.patient] * (case.mean_dice - float(np.mean(case.dice))) for case in several)
+    could = sum(weight[case.patient] * (1 - 1 / len(case.dice)) * (1 - float(np.mean(case.dice))) for case in several)
+    return float(min(max(gained / could, 0.0), 1.0)) if could > 0 else 0.0
+
+
+def _deficit(coefficients: Float[np.ndarray, " coefficient"], gain: float, figures: Sequence[Sequence[float]]) -> float:
+    """Of the mean of networks that gave these figures."""
+    alone = coefficients[0] + (1 - np.array(figures, dtype=np.float64)) @ coefficients[1:]
+    return float(alone.mean()) * (1 - gain * (1 - 1 / len(figures)))
 
 
 def _quantile(
     scores: Float[np.ndarray, " case"], weight: Float[np.ndarray, " case"], num_patients: int
 ) -> float | None:
-    """The smallest score that LEVEL of the patients, and the new one besides, do not exceed; None if there is none."""
-    wanted = LEVEL * (num_patients + 1)
+    """The smallest score that so many patients as the rank says do not exceed; None with too few patients."""
+    if num_patients < MIN_PATIENTS:
+        return None
     order = np.argsort(scores, kind="stable")
-    reached = np.cumsum(weight[order]) >= wanted - 1e-9
-    return float(scores[order][np.argmax(reached)]) if reached.any() else None
+    reached = np.cumsum(weight[order]) >= tolerance_rank(num_patients) - 1e-9
+    return float(scores[order][np.argmax(reached)])

@@ -98,9 +98,7 @@ def model_card(
             ),
         ),
         use,
-        Section(
-            "What images must be like", facts=tuple(input_words(model, facts.intensities)), items=_treatment(facts)
-        ),
+        Section("What images must be like", facts=(*input_words(model, facts.intensities), *_treatment(facts))),
         Section("What happens to the answer", tuple(postprocessing)),
         Section(
             "What it has learnt from",
@@ -117,7 +115,8 @@ def model_card(
     ]
     if facts.agreement:
         said = facts.agreement.get("conclusion") or {}
-        sections.append(Section("Beside human readers", (str(said.get("text") or "no conclusion was drawn"),)))
+        title = "Beside simulated readers" if facts.is_simulated else "Beside human readers"
+        sections.append(Section(title, (str(said.get("text") or "no conclusion was drawn"),)))
     sections += [
         Section("What these numbers do not show", items=tuple(limits(_with_agreement(facts)))),
         Section(
@@ -186,14 +185,14 @@ def _architecture(facts: ModelFacts) -> str:
     return f"{target}, {facts.stored.model.get('spatial_dims', 2)}-D{counted}"
 
 
-def _treatment(facts: ModelFacts) -> tuple[str, ...]:
+def _treatment(facts: ModelFacts) -> list[tuple[str, str]]:
     """The transforms of every image, in their order, with their arguments."""
-    lines = []
+    steps = []
     for given in facts.stored.deterministic.values():
         if given:
             words = ", ".join(f"{key}={value}" for key, value in given.items() if key not in ("_target_", "keys"))
-            lines.append(f"{str(given['_target_']).rpartition('.')[2]}: {words}")
-    return tuple(lines) or ("Nothing is done to intensities.",)
+            steps.append(f"{str(given['_target_']).rpartition('.')[2]}({words})")
+    return [("Done to every image", ", then ".join(steps) or "nothing")]
 
 
 def _outline_words(model: TrainedModel) -> str:

@@ -57,8 +57,8 @@ class Graph:
     @property
     def compared(self) -> str:
         """How it was compared, in words."""
-        off = f"was {self.largest_error:.1e}" if self.largest_error else "was none"
-        return f"{self.num_compared} inputs were compared with torch: the largest difference of a probability {off}"
+        off = f"the largest difference of a probability was {self.largest_error:.1e}"
+        return f"{self.num_compared} inputs were compared with torch: {off if self.largest_error else 'none differed'}"
 
 
 def write_program(model: TrainedModel, path: Path) -> Graph:

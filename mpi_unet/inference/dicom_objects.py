@@ -29,7 +29,7 @@ from mpi_unet.inference.page_content import study_content
 from mpi_unet.inference.page_numbers import flags_for_page
 from mpi_unet.inference.results import StudyResult, mask_file
 from mpi_unet.report import study_page
-from mpi_unet.report.study_summary import polar_picture, summary_pdf, summary_picture
+from mpi_unet.report.study_summary import pdf_of, picture_of, polar_picture, summary_figure
 from mpi_unet.shapes import Mask
 
 if TYPE_CHECKING:
@@ -159,13 +159,14 @@ def _pictures(
     A heart without axes has no polar map; summary and report say why.
     """
     title = "Summary of the left ventricle"
+    figure = summary_figure(content)
     if "sc" in kinds:
-        pictures = {title: summary_picture(content), "Polar map of the left ventricle": polar_picture(content)}
+        pictures = {title: picture_of(figure), "Polar map of the left ventricle": polar_picture(content)}
         for number, (name, picture) in enumerate(pictures.items(), start=1):
             if picture is not None:
                 yield secondary_capture(origin, picture, maker, title=name, number=number, burned_in=False)
     if "pdf" in kinds:
-        yield encapsulated_pdf(origin, summary_pdf(content), maker, title=title, burned_in=False)
+        yield encapsulated_pdf(origin, pdf_of(figure), maker, title=title, burned_in=False)
 
 
 def _flags(results: Sequence[StudyResult], problems: Sequence[str]) -> Iterator[Flag]:

@@ -95,7 +95,7 @@ def write_dicom_results(
     facts: ModelFacts,
     options: DicomOptions,
     *,
-    with_surfaces: bool = True,
+    with_surfaces: bool,
     num_workers: int | None = None,
 ) -> Iterator[DicomResult]:
     """Make, write and send the objects of every image whose studies are done.

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from mpi_unet.cardiac.reorient import short_axis, short_axis_mask
-from mpi_unet.cohort.domain import OutlineFacts
+from mpi_unet.cohort.domain import ImageFacts, OutlineFacts
 from mpi_unet.cohort.nifti import Volume, write_image, write_mask
 from mpi_unet.errors import PredictionError, RunError
 from mpi_unet.evaluation.components import Kept, clean_case
 from mpi_unet.evaluation.quality import QualityRecord
 from mpi_unet.inference.hearts import Heart, heart_file, write_heart
 from mpi_unet.inference.inputs import Study
-from mpi_unet.inference.measures import measure_heart
+from mpi_unet.inference.measures import has_sides_of_picture, measure_heart
 from mpi_unet.inference.options import Options
 from mpi_unet.inference.quality import judge, opinions
 from mpi_unet.inference.results import StudyResult, failed, keep_result, mask_file, remove_heart, short_axis_files
@@ -26,6 +26,9 @@ __all__ = ["Answer", "Learnt", "ReadStudy", "finish_study"]
 
 Answer = Float32[np.ndarray, "network z y x"] | Exception
 """Probabilities of LV of one study by the network of each fold, or why there are none."""
+
+SIDES = "its sides are those of the picture, the inferior wall below: the file does not know the patient's directions"
+"""Remark on a heart whose walls were named that way."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ class ReadStudy:
         volume: Its image as it is stored.
         result: What is known of it so far.
         is_placed_alike: Whether ventricles may be looked for where those of training lay.
+        facts: Of the image; None to find them again.
     """
 
     study: Study
     volume: Volume
     result: StudyResult
     is_placed_alike: bool = True
+    facts: ImageFacts | None = None
 
 
 def finish_study(
@@ -100,6 +105,7 @@ def finish_study(
             is_projection=not is_volume,
             gate=study.case.gate,
             other_domain=read.result.other_domain,
+            facts=read.facts,
         )
         measures, heart = measure_heart(
             kept.mask,
@@ -133,7 +139,7 @@ def finish_study(
         replace(
             read.result,
             status="segmented",
-            remarks=kept.remarks if kept.mask.any() else ("nothing was found that looks like LV",),
+            remarks=_remarks(read, kept, heart),
             parts_removed=kept.num_removed,
             voxels_removed=kept.num_voxels_removed,
             num_voxels=int(np.count_nonzero(kept.mask)),
@@ -145,6 +151,15 @@ def finish_study(
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
+
+
+def _remarks(read: ReadStudy, kept: Kept, heart: Heart | None) -> tuple[str, ...]:
+    if not kept.mask.any():
+        return ("nothing was found that looks like LV",)
+    study, affine = read.study, read.volume.affine
+    if heart is None or not has_sides_of_picture(affine, domain=study.domain, is_placed=study.is_placed):
+        return kept.remarks
+    return (*kept.remarks, SIDES)
 
 
 def _write_short_axis(read: ReadStudy, mask: Mask, heart: Heart, output: str | Path) -> None:

@@ -98,7 +98,8 @@ def measure_heart(
         label: What the mask means.
         with_surfaces: Fit surfaces, about half a second; else volumes and areas of voxels only.
         is_placed: Whether the affine says how the heart lies in the patient; short-axis slices are else taken to be
-            seen with the inferior wall below.
+            seen with the inferior wall below. So are those that the affine puts straight across the body: no heart
+            lies like that, so somebody stored them without their directions.
 
     Returns:
         The measures, and axes and polar map of the heart where they could be found.
@@ -126,6 +127,23 @@ def measure_heart(
         return Measures(volume_ml=volume_ml, why_not=" ".join(why_not.split())), None
 
 
+def has_sides_of_picture(affine: Affine, *, domain: str, is_placed: bool) -> bool:
+    """Whether the sides of a heart are those of the picture, for want of directions that can be the patient's.
+
+    Example:
+        Slices straight across the body are no short-axis slices as a patient's heart has them.
+
+        >>> across = np.diag([-4.0, -4.0, 4.0, 1.0])
+        >>> [has_sides_of_picture(across, domain=domain, is_placed=True) for domain in ("short_axis", "transaxial")]
+        [True, False]
+    """
+    from mpi_unet.cardiac.axis import FEET, SMALLEST_REFERENCE_ANGLE_DEG
+
+    along = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    is_across = abs(along @ np.array(FEET)) > np.cos(np.deg2rad(SMALLEST_REFERENCE_ANGLE_DEG))
+    return not is_placed or (domain == "short_axis" and bool(is_across))
+
+
 # --- Private helpers --------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +159,7 @@ def _on_surfaces(
     from mpi_unet.inference.hearts import Heart
 
     downward = affine[:3, 1] / np.linalg.norm(affine[:3, 1])
+    is_placed = not has_sides_of_picture(affine, domain=domain, is_placed=is_placed)
     inferior = (float(downward[0]), float(downward[1]), float(downward[2])) if not is_placed else FEET
     if domain == "transaxial" and not is_placed:
         inferior = FEET  # rows of a transaxial slice run to the back, never to the feet

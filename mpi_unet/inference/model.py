@@ -24,8 +24,8 @@ from mpi_unet.files import sha256
 from mpi_unet.inference.facts import ModelFacts
 from mpi_unet.inference.finishing import Learnt
 from mpi_unet.inference.stored import Stored, read_stored
-from mpi_unet.learning.recipe import total_stride
 from mpi_unet.learning.transforms import composed
+from mpi_unet.learning.weights import total_stride
 
 __all__ = ["TrainedModel", "open_model"]
 

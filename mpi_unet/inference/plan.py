@@ -146,10 +146,10 @@ def predict(
     bad += [f"{other.name}: {other.status}, {other.reason}" for other in others[: REMEMBERED - len(bad)]]
     counts = write_tables(given, output, known_normals)
     worklist = None
+    with_surfaces = options.measurements == "cardiac"
     if pages:
         from mpi_unet.inference.pages import write_pages
 
-        with_surfaces = options.measurements == "cardiac"
         worklist = write_pages(given, output, model.facts, with_surfaces=with_surfaces, num_workers=options.num_workers)
     if given.error is not None:
         raise given.error
@@ -164,7 +164,9 @@ def predict(
     images = DicomInput.of(input, output, source)
     statuses: Counter[str] = Counter()
     missed: list[str] = []
-    for image in write_dicom_results(given, images, output, model.facts, dicom, num_workers=options.num_workers):
+    for image in write_dicom_results(
+        given, images, output, model.facts, dicom, with_surfaces=with_surfaces, num_workers=options.num_workers
+    ):
         statuses[image.status] += 1
         if image.is_missed:
             missed.append(f"{image.study}: {image.status}, {image.reason}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from mpi_unet.cohort.domain import image_facts
+from mpi_unet.cohort.domain import ImageFacts, image_facts
 from mpi_unet.evaluation.components import Kept
 from mpi_unet.evaluation.outline_look import outline_look
 from mpi_unet.evaluation.predicted_dice import PredictedDice, agreement, expected_dice, volume_spread_pct
@@ -134,6 +134,7 @@ def judge(
     is_projection: bool,
     gate: str = "",
     other_domain: Sequence[str] = (),
+    facts: ImageFacts | None = None,
 ) -> Quality:
     """Judge the mask of one study.
 
@@ -147,6 +148,7 @@ def judge(
         is_projection: Slices are views.
         gate: Of a gated study.
         other_domain: What sets the study apart from training.
+        facts: Of the image, where they are known already.
     """
     masks = [one.mask for one in said]
     agreements = agreement(masks) if len(masks) > 1 else [math.nan] * len(masks)
@@ -154,7 +156,7 @@ def judge(
     predicted, why = _predicted(said, agreements, record)
     flags = [*_of_networks(kept, said, folds), *_of_domain(other_domain)]
     if record is not None:
-        figures = _figures(kept, image, spacing_mm, is_projection)
+        figures = _figures(kept, image, spacing_mm, is_projection, facts or image_facts(image, spacing_mm))
         figures |= {
             "agreement": float(np.mean(agreements)) if agreements else math.nan,
             "spread_pct": spread,
@@ -199,10 +201,17 @@ _CHECKS = (
     ),
     (
         "hot_neighbor",
-        "neighbor_ratio",
+        "contact_ratio",
         "attention",
-        "beside the outline there is uptake of {value:.2f} times that inside it (usual: up to {limit:.2f}): "
-        "gut or liver may be part of it",
+        "beside the outline uptake goes on at {value:.2f} times that of the wall without a valley (usual: up to "
+        "{limit:.2f}): gut or liver may touch it or be part of it",
+    ),
+    (
+        "bulge",
+        "bulge",
+        "attention",
+        "one side of it is {value:.2f} times as thick as the middle one (usual: up to {limit:.2f}): gut or liver may "
+        "be part of it",
     ),
     ("odd_size", "size", "attention", "its size is {value:.4g}{unit}, the usual ends at {limit:.4g}{unit}"),
     (
@@ -261,9 +270,10 @@ def _predicted(
     return record.predicted([(one.expected_dice, with_) for one, with_ in zip(said, agreements, strict=True)])
 
 
-def _figures(kept: Kept, image: Image, spacing_mm: SpacingMm | None, is_projection: bool) -> dict[str, float]:
+def _figures(
+    kept: Kept, image: Image, spacing_mm: SpacingMm | None, is_projection: bool, facts: ImageFacts
+) -> dict[str, float]:
     look = outline_look(kept.mask, image, spacing_mm, is_projection=is_projection)
-    facts = image_facts(image, spacing_mm)
     number = int(np.count_nonzero(kept.mask))
     return {
         **vars(look),

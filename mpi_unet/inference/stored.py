@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpi_unet.assessment import cohort_of
 from mpi_unet.cohort.domain import Domain, describe, read_domain, write_domain
 from mpi_unet.cohort.fold import Split
 from mpi_unet.config import plain
 from mpi_unet.errors import RunError, listing
 from mpi_unet.evaluation.quality import QualityRecord, read_quality
 from mpi_unet.files import read_json, sha256
-from mpi_unet.learning.prediction import network_weights
+from mpi_unet.learning.weights import network_weights
 from mpi_unet.run import Run
 
 __all__ = ["BUNDLE_VERSION", "RECORD", "FoldWeights", "Stored", "is_bundle", "read_stored"]
@@ -140,6 +139,8 @@ def _domain(run: Run, reader: str) -> Domain:
     """What the run has learnt from; of runs that did not write it down, from their cohort where it lay."""
     if run.domain.is_file():
         return read_domain(run.domain)
+    from mpi_unet.assessment import cohort_of  # with all that reports need
+
     try:
         cohort = cohort_of(run)
     except RunError as error:

@@ -109,7 +109,7 @@ def prepare_study(study: Study, model: TrainedModel, output: str | Path, options
     folds = tuple(model.folds[position] for position in networks)
     result = replace(blank, other_domain=tuple(one.text for one in found), seen_in_training=seen, folds=folds)
     is_placed_alike = not any(one.kind in MOVES_HEARTS for one in found)
-    return Prepared(ReadStudy(study, volume, result, is_placed_alike), image, networks)
+    return Prepared(ReadStudy(study, volume, result, is_placed_alike, facts), image, networks)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from torch import Tensor
 from mpi_unet.errors import RunError
 from mpi_unet.evaluation.overlap import accuracy, macro_dice, macro_iou
 from mpi_unet.learning.segmenter import Segmenter
+from mpi_unet.learning.weights import network_weights
 
 
 def load_weights(segmenter: Segmenter, checkpoint: Path, device: torch.device) -> Segmenter:
@@ -29,20 +30,6 @@ def load_weights(segmenter: Segmenter, checkpoint: Path, device: torch.device) -
     except RuntimeError as error:
         raise RunError(f"{checkpoint} holds the weights of another network: {error}") from error
     return segmenter.to(device).eval()
-
-
-def network_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Weights of the network in a checkpoint; only tensors and plain values are read from the file, never code.
-
-    Raises:
-        RunError: The checkpoint is missing.
-    """
-    if not checkpoint.is_file():
-        raise RunError(
-            f"{checkpoint} is missing; remove the fold's folder and give the same command again to train it anew"
-        )
-    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -254,19 +254,3 @@ class EpochRecord(Logger):
 
 def _column(key: str) -> str:
     return "learning_rate" if key.startswith("lr-") else key.replace("/", "_")
-
-
-def total_stride(network_config: Mapping[str, Any]) -> int:
-    """Number that the sides of an input must be a multiple of, from the strides or blocks of a network's config.
-
-    Example:
-        >>> total_stride({"strides": [2, 2, 2]}), total_stride({"blocks_down": [1, 2, 2, 4]}), total_stride({})
-        (8, 8, 32)
-    """
-    strides: Sequence[int] | None = network_config.get("strides")
-    if strides is not None:
-        return int(np.prod(strides))
-    blocks: Sequence[int] | None = network_config.get("blocks_down")
-    if blocks is not None:
-        return int(2 ** (len(blocks) - 1))
-    return 32  # what the deepest of the usual networks need

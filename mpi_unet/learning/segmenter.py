@@ -87,7 +87,8 @@ class Segmenter(pl.LightningModule):
         optimizer: Makes the optimizer from the parameters.
         scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch.
         num_val_cases: Number of cases that a validation batch may name; those without a frame count as undefined.
-        divisor: The network's total stride; inputs are padded to a multiple of it and outputs cut back.
+        divisor: The network's total stride; inputs are padded to a multiple of it and outputs cut back. Training learns
+            from the padding as well.
         case_ids: Names of the cases, for messages.
     """
 
@@ -110,10 +111,8 @@ class Segmenter(pl.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (b, 2, ...) on the grid of ``image`` (b, 1, ...), whatever its size."""
-        size = image.shape[2:]
-        widths = [width for length in reversed(size) for width in (0, -length % self.divisor)]
-        logits = self.network(nn.functional.pad(image, widths, mode="replicate") if any(widths) else image)
-        return logits[(..., *(slice(length) for length in size))]
+        logits = self.network(self._padded(image))
+        return logits[(..., *(slice(length) for length in image.shape[2:]))]
 
     def probability(self, image: Tensor) -> Tensor:
         """Probability of LV (b, ...): the softmax stands here and in the losses, never in the network."""
@@ -125,7 +124,10 @@ class Segmenter(pl.LightningModule):
         Raises:
             TrainingError: A loss is not finite; on a GPU up to :data:`LOOK_EVERY` steps later.
         """
-        loss: Tensor = self.loss(self(batch["image"]), batch["label"])
+        # The padding is learned from too. Left to itself the network would mark anything along that border, and an
+        # image of another size, which needs less of it, would get those marks inside.
+        logits = self.network(self._padded(batch["image"]))
+        loss: Tensor = self.loss(logits, self._padded(batch["label"]))
         self.train_losses.add(loss, batch)
         is_last = self._trainer is not None and self.trainer.is_last_batch
         if is_last or self.train_losses.is_due:
@@ -152,6 +154,13 @@ class Segmenter(pl.LightningModule):
         self.val_counts.reset()
         defined = value[value == value]
         self.log("val/dice", float(defined.mean()) if defined.size else 0.0)
+
+    def _padded(self, batch: Tensor) -> Tensor:
+        """Images or labels (b, 1, ...) whose sides are multiples of the divisor, by repeating the last values."""
+        widths = [width for length in reversed(batch.shape[2:]) for width in (0, -length % self.divisor)]
+        if not any(widths):
+            return batch
+        return nn.functional.pad(batch.float(), widths, mode="replicate").to(batch.dtype)
 
     def _mean_over_devices(self, losses: Losses) -> Tensor:
         """Mean over the samples of all devices; one that had none still takes part in the sum."""

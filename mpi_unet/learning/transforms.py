@@ -2,27 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import set_track_meta
-from monai.transforms import Compose, Randomizable
+from monai.transforms import (
+    Compose,
+    Randomizable,
+    ScaleIntensityRange,
+    ScaleIntensityRangePercentiles,
+    ScaleIntensityRangePercentilesd,
+)
 from torch import Tensor
 
 from mpi_unet.errors import ConfigError
 from mpi_unet.shapes import Image, Mask
+
+LARGEST_QUANTILE = 1_000_000
+"""Values up to which MONAI asks torch for percentiles; of more it asks numpy, which rounds otherwise."""
 
 
 def composed(transforms: Mapping[str, Any]) -> Compose:
     """The transforms of one mapping, in its order.
 
     Metadata tracking is switched off for the process: arrays here never leave their grid, and following every array's
-    affine costs more than transforming it.
+    affine costs more than transforming it. Percentiles are computed faster than MONAI does, to the same bit.
     """
     set_track_meta(False)
+    for transform in transforms.values():
+        if isinstance(transform, ScaleIntensityRangePercentilesd):
+            transform.scaler = QuickPercentiles.of(transform.scaler)
     return Compose(list(transforms.values()))
+
+
+class QuickPercentiles(ScaleIntensityRangePercentiles):
+    """MONAI's normalization with percentiles from a partition: torch sorts all voxels, once for each of the two.
+
+    That was a fifth of what a study costs beside the network. Values are those of ``torch.quantile``, to the last bit.
+    """
+
+    @classmethod
+    def of(cls, scaler: ScaleIntensityRangePercentiles) -> ScaleIntensityRangePercentiles:
+        """The same normalization, quick where it is the plain one; MONAI's own with its less usual options."""
+        if scaler.relative or scaler.channel_wise:
+            return scaler
+        return cls(scaler.lower, scaler.upper, scaler.b_min, scaler.b_max, scaler.clip, dtype=scaler.dtype)
+
+    def _normalize(self, img: Any) -> Any:
+        if img.dtype != torch.float32 or img.numel() > LARGEST_QUANTILE or not torch.isfinite(img).all():
+            return super()._normalize(img)
+        a_min, a_max = quantiles(img, (self.lower / 100, self.upper / 100))
+        return ScaleIntensityRange(a_min, a_max, self.b_min, self.b_max, self.clip, self.dtype)(img)
+
+
+def quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
+    """Quantiles of finite values, bit by bit those of ``torch.quantile``, without sorting.
+
+    Args:
+        values: float32, any shape.
+        shares: Of the values that lie below, from 0 to 1.
+
+    Example:
+        >>> quantiles(torch.tensor([5.0, 1.0, 3.0]), [0.25, 1.0])
+        tensor([2., 5.])
+    """
+    flat = values.reshape(-1)
+    rank = torch.tensor(shares, dtype=flat.dtype) * (len(flat) - 1)
+    below, above = rank.long(), rank.ceil().long()
+    placed = torch.from_numpy(np.partition(flat.numpy(), torch.cat([below, above]).tolist()))
+    return torch.lerp(placed[below], placed[above], rank - below)
 
 
 def prepared_case(deterministic: Compose, image: Image, label: Mask | None, case_id: str) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mpi_unet.agreement.phrases import ends, rounded_up
 from mpi_unet.report.agreement_details import nested_rows
 from mpi_unet.report.agreement_words import (
     NETWORK,
@@ -113,8 +114,6 @@ def decision_words(interval: Any, margin: float | None) -> str:
         >>> decision_words({"low": -0.118, "high": -0.02001}, None), decision_words(None, 0.02)
         ('-0.118 to -0.020', 'no interval')
     """
-    from mpi_unet.agreement.phrases import ends
-
     low, high = bounds(interval)
     if margin is None or not (math.isfinite(low) and math.isfinite(high)):
         return interval_words(interval, is_difference=True)
@@ -235,6 +234,8 @@ def _primary_cell(block: Mapping[str, Any], key: str, is_difference: bool, margi
         return {"value": "no margin" if needs_margin and block.get("delta") else "not computed", "small": ""}
     if key.startswith("p_"):
         return {"value": p_words(held), "small": ""}
+    if key == "attained_margin" and math.isfinite(as_float(held)):
+        return {"value": rounded_up(as_float(held)), "small": ""}  # as the conclusion: one rounded down would not do
     if key == "relative_margin":
         return {"value": share(held), "small": ""}
     if key == "reader_interval":

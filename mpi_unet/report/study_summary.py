@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["polar_picture", "summary_pdf", "summary_picture"]
+__all__ = ["pdf_of", "picture_of", "polar_picture", "summary_figure", "summary_pdf", "summary_picture"]
 
 PAGE_INCHES = (11.0, 8.0)
 POLAR_INCHES = (5.0, 4.5)
@@ -47,7 +47,7 @@ SIDES = (("anterior", 0, 1.1, 0), ("inferior", 0, -1.1, 0), ("septal", -1.1, 0, 
 
 def summary_picture(content: StudyContent) -> UInt8[np.ndarray, "row column 3"]:
     """The page as red, green and blue."""
-    return _as_picture(_figure(content))
+    return picture_of(summary_figure(content))
 
 
 def polar_picture(content: StudyContent) -> UInt8[np.ndarray, "row column 3"] | None:
@@ -57,24 +57,45 @@ def polar_picture(content: StudyContent) -> UInt8[np.ndarray, "row column 3"] | 
     with _style():
         figure = _blank(POLAR_INCHES)
         _draw_polar(figure, figure.add_axes((0.03, 0.03, 0.94, 0.94)), content.polar)
-        return _as_picture(figure)
+        return picture_of(figure)
 
 
 def summary_pdf(content: StudyContent) -> bytes:
     """The page as a PDF of one page; the same content gives the same bytes."""
+    return pdf_of(summary_figure(content))
+
+
+def summary_figure(content: StudyContent) -> Figure:
+    """The page laid out, for whoever wants both a picture and a PDF: the layout takes about as long as either."""
+    with _style():
+        figure = _blank(PAGE_INCHES)
+        figure.text(0.02, 0.975, "Left ventricle, outlined by a network", fontsize=13, weight="bold", va="top")
+        figure.text(0.02, 0.94, f"Run {content.run}. {DISCLAIMER}", fontsize=7.5, va="top", color=MUTED)
+        _draw_planes(figure, content)
+        _draw_words(figure, content)
+        if content.polar is not None:
+            _draw_polar(figure, figure.add_axes((0.02, 0.03, 0.27, 0.36)), content.polar)
+        if content.curve is not None:
+            _draw_curve(figure.add_axes((0.38, 0.08, 0.22, 0.26)), content.curve)
+        return figure
+
+
+def picture_of(figure: Figure) -> UInt8[np.ndarray, "row column 3"]:
+    """A figure as red, green and blue."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def pdf_of(figure: Figure) -> bytes:
+    """A figure as a PDF of one page, whose bytes say nothing of when it was made."""
     buffer = BytesIO()
     nothing: Any = {"CreationDate": None, "Producer": None, "Creator": "mpi_unet"}
-    _figure(content).savefig(buffer, format="pdf", metadata=nothing)
+    figure.savefig(buffer, format="pdf", metadata=nothing)
     return buffer.getvalue()
 
 
 # --- Private helpers --------------------------------------------------------------------------------------------------
-
-
-def _as_picture(figure: Figure) -> UInt8[np.ndarray, "row column 3"]:
-    canvas: Any = figure.canvas
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _blank(inches: tuple[float, float]) -> Figure:
@@ -90,20 +111,6 @@ def _style() -> AbstractContextManager[None]:
     import matplotlib
 
     return matplotlib.rc_context({**STYLE, "font.size": 9, "axes.grid": False})
-
-
-def _figure(content: StudyContent) -> Figure:
-    with _style():
-        figure = _blank(PAGE_INCHES)
-        figure.text(0.02, 0.975, "Left ventricle, outlined by a network", fontsize=13, weight="bold", va="top")
-        figure.text(0.02, 0.94, f"Run {content.run}. {DISCLAIMER}", fontsize=7.5, va="top", color=MUTED)
-        _draw_planes(figure, content)
-        _draw_words(figure, content)
-        if content.polar is not None:
-            _draw_polar(figure, figure.add_axes((0.02, 0.03, 0.27, 0.36)), content.polar)
-        if content.curve is not None:
-            _draw_curve(figure.add_axes((0.38, 0.08, 0.22, 0.26)), content.curve)
-        return figure
 
 
 def _draw_planes(figure: Figure, content: StudyContent) -> None:

@@ -166,7 +166,12 @@ def _named(
                 as_label = None
         if (as_image is None) == (as_label is None):
             which = "both patterns" if as_image is not None else "neither source.image_pattern nor source.label_pattern"
-            problems.append(f"{below(path, root)}: fits {which}; correct the patterns, or see source.ignore")
+            where = Path(below(path, root))
+            such = f"{re.escape(where.parent.as_posix())}/.*" if len(where.parts) > 1 else re.escape(where.name)
+            problems.append(
+                f"{where.as_posix()}: fits {which}; correct the patterns, or leave it out with "
+                f"'source.ignore=\"{such}\"'"
+            )
         elif as_image is not None:
             images.append((path, as_image))
         else:

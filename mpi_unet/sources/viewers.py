@@ -143,11 +143,14 @@ def write_segments(path: Path, masks: Mapping[str, Mask], affine_ras: Affine) ->
 def label_description(names: Sequence[str]) -> str:
     """Names and colors of the values 1, 2, ... as ITK-SNAP reads them.
 
+    ITK-SNAP knows a file that is dropped on its window for a label description by the second line.
+
     Example:
         >>> print(label_description(["lv_wall A"]).splitlines()[-1])
             1  230  159    0        1  1  1    "lv_wall A"
     """
     head = [
+        "################################################",
         "# ITK-SnAP Label Description File",
         "# IDX   -R-  -G-  -B-  -A--  VIS MSH  LABEL",
         '    0    0    0    0        0  0  0    "Clear Label"',

@@ -8,6 +8,7 @@ read, checked against each other and written. Labels come onto the voxels of the
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from mpi_unet.cohort.nifti import quoted_values, write_image, write_mask
 from mpi_unet.cohort.table import DOMAINS, LABELS, write_cohort_table
 from mpi_unet.errors import CohortError, listing, nearest
 from mpi_unet.files import sha256
-from mpi_unet.shapes import Mask
+from mpi_unet.shapes import Affine, Mask
 from mpi_unet.sources.account import write_account, write_private_table
 from mpi_unet.sources.grids import onto_grid
 from mpi_unet.sources.naming import alike_readers, valid_reader
@@ -38,6 +39,9 @@ GATES = ("refuse", "all", "sum")
 
 WHITE = (1, 255, 65535)
 """What stands for *inside* in a label of two values: 1, or white at 8 or 16 bits."""
+
+ALONG_BODY = 0.966
+"""Cosine of 15 degrees: nearer to the axis of the body lies no long axis of a heart."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +167,14 @@ def volumes_cohort(
         if part is None:
             raise CohortError(_refusal(meaning, found))
         rows: list[dict[str, str]] = []
-        placed: set[bool] = set()
+        grids: list[tuple[bool, Affine]] = []
         if not found:
             for case in cases:
-                rows += _written(part, case, meaning, placed, found)
-        known = _spacing_known(meaning, placed, found)
+                rows += _written(part, case, meaning, grids, found)
+        known = _spacing_known(meaning, {is_placed for is_placed, _ in grids}, found)
         if found:
             raise CohortError(_refusal(meaning, found))
-        notes = [*warnings, *_reading_notes(rows, readers)]
+        notes = [*warnings, *_reading_notes(rows, readers), *(_grid_notes(grids, meaning.domain) if known else [])]
         write_account(part, meaning.source, rows, left_out=left_out, warnings=notes)
         write_cohort_table(part, metadata=_metadata(meaning, readers, known, key), rows=rows)
         if files:
@@ -206,7 +210,7 @@ def _id_problems(cases: Sequence[VolumeCase], readers: Sequence[str]) -> list[st
 
 
 def _written(
-    part: Path, case: VolumeCase, meaning: Meaning, placed: set[bool], problems: list[str]
+    part: Path, case: VolumeCase, meaning: Meaning, grids: list[tuple[bool, Affine]], problems: list[str]
 ) -> list[dict[str, str]]:
     """Write one case, or one a gate; returns their rows."""
     try:
@@ -220,8 +224,8 @@ def _written(
         try:
             masks[reader] = _masks(path, image, len(gates), meaning.foreground)
         except CohortError as error:
-            problems.append(f"{case.where}: label of {reader} {error}")
-    placed.add(image.is_placed)
+            problems.append(f"{case.where}: label of {reader} ({path.name}): {error}")
+    grids.append((image.is_placed, image.affine))
     is_distance_z = meaning.domain != "projection"
     rows = []
     for index, (gate, array) in enumerate(gates):
@@ -305,6 +309,24 @@ def _reading_notes(rows: Sequence[Mapping[str, str]], readers: Sequence[str]) ->
     return [
         f"{reader} outlined {number} of {len(rows)} cases" for reader, number in numbers.items() if number < len(rows)
     ]
+
+
+def _grid_notes(grids: Sequence[tuple[bool, Affine]], domain: str) -> list[str]:
+    """What is odd about voxel sizes and directions: nothing is wrong with them, and results depend on them."""
+    sizes = Counter(
+        " x ".join(f"{size:.3g}" for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1]) for _, affine in grids
+    )
+    notes = []
+    if len(sizes) > 1:
+        listed = ", ".join(f"{size} mm in {number}" for size, number in sizes.most_common())
+        notes.append(f"voxels (z, y, x) are {listed} images; nothing is resampled, so hearts differ in size in pixels")
+    across = sum(abs(affine[2, 2]) > ALONG_BODY * np.linalg.norm(affine[:3, 2]) for _, affine in grids)
+    if domain == "short_axis" and across:
+        notes.append(
+            f"{across} of {len(grids)} images say that their slices lie straight across the body, as no heart's short "
+            "axis does: which wall is the inferior one is taken from the picture, where it is below"
+        )
+    return notes
 
 
 def _metadata(meaning: Meaning, readers: list[str], spacing_known: bool, key: str) -> dict[str, Any]:

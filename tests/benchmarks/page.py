@@ -28,6 +28,10 @@ NOTES = {
     "distributed": "CPU seconds are those of the main process.",
     "growth": "Anonymous memory is what the processes asked for; resident memory counts mapped files too, which the "
     "system takes back when it needs the room.",
+    "dicom": "What a further study costs, *studies* of them with *slices* each, in one process that has imported "
+    "everything; each row does all that the rows above it do. *Cold* is a command of its own for one study, from its "
+    "start to its end. The hearts are tubes, larger than hearts: to measure them takes longer.",
+    "prediction": "The hearts are tubes, larger than hearts: to measure them takes longer.",
     "nnunet": "Each budget is a training of its own, whose learning-rate schedule ends with the budget. The budget is "
     "the training loop alone; *other min* is everything else of that side: starting, predicting (nnU-Net: with "
     "mirroring) and, for ours, reading, scoring and reporting. nnU-Net keeps its plan, batch size, augmentation, "
@@ -82,26 +86,27 @@ def draw(kept: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     curves = [name for name in ("growth", "nnunet") if name in kept]
-    bars = [
-        (f"{row['name']}{' (GPU)' if name.endswith('_cuda') else ''}", row["ratio"])
-        for name, result in kept.items()
-        for row in result["rows"]
-        if name != "nnunet" and row["ratio"] is not None
-    ]
-    height = max(3.0, 0.17 * len(bars))
-    figure, axes = plt.subplots(1, 1 + len(curves), figsize=(6.5 + 3.6 * len(curves), height), squeeze=False)
-    bar = axes[0][0]
-    shades = ["#999999" if ratio == 1.0 else "#2b6ca3" for _, ratio in bars]
-    bar.barh(range(len(bars)), [ratio for _, ratio in bars], color=shades)
-    bar.set_yticks(range(len(bars)), [label for label, _ in bars])
-    bar.invert_yaxis()
+    bars: list[tuple[int, str, float]] = []
+    for name, result in kept.items():
+        device = " (GPU)" if name.endswith("_cuda") else ""
+        place = bars[-1][0] + 2 if bars else 0  # an empty place between subjects
+        rated = [row for row in result["rows"] if name != "nnunet" and row["ratio"] is not None]
+        bars += [(place + number, f"{row['name']}{device}", row["ratio"]) for number, row in enumerate(rated)]
+    height = 0.8 + 0.15 * (bars[-1][0] + 1)
+    ratios = [height, *([3.0] if curves else [])]
+    figure = plt.figure(figsize=(7.6, sum(ratios)), layout="constrained")
+    above, *below = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False).flat
+    bar = above.subplots()
+    shades = ["#999999" if ratio == 1.0 else "#2b6ca3" for _, _, ratio in bars]
+    bar.barh([place for place, _, _ in bars], [ratio for _, _, ratio in bars], color=shades)
+    bar.set_yticks([place for place, _, _ in bars], [label for _, label, _ in bars])
+    bar.set_ylim(bars[-1][0] + 0.7, -0.7)
     bar.set_xscale("log")
     bar.axvline(1.0, color="black", linewidth=0.8)
     _plain_numbers(bar)
     bar.set_xlabel("times as fast as the baseline (gray)")
-    for axis, name in zip(axes[0][1:], curves, strict=True):
+    for name, axis in zip(curves, below[0].subplots(1, len(curves), squeeze=False).flat if curves else [], strict=True):
         (_growth if name == "growth" else _minutes)(axis, [row["more"] for row in kept[name]["rows"]])
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
     plt.close(figure)
@@ -142,23 +147,32 @@ def _plain_numbers(axis: Any, ticks: list[float] | None = None) -> None:
 
 def _machine(machine: dict[str, Any]) -> str:
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     return (
-        f"{machine['cores']} cores ({machine['cpu']}){gpu}, {machine['memory_gib']} GiB, Python {machine['python']}, "
+        f"{cores} ({machine['cpu']}){gpu}, {machine['memory_gib']} GiB, Python {machine['python']}, "
         f"torch {machine['torch']}, MONAI {machine['monai']}, Lightning {machine['pytorch-lightning']}; "
         f"{machine['date']}, load average before: {machine['load_average']}."
     )
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
+    """A row each; what is the same in all rows that have it stands below, in a line."""
     more = list(dict.fromkeys(key for row in rows for key in row["more"] if key not in ("what", "side")))
+    values = {key: [_number(row["more"][key]) for row in rows if key in row["more"]] for key in more}
+    columns = [key for key in more if len(values[key]) == 1 or len(set(values[key])) > 1]
     by = next((row["by"] for row in rows if row["by"]), "")
-    header = ["", f"ratio ({by})" if by else "ratio", "wall s", "CPU s", *(key.replace("_", " ") for key in more)]
+    header = ["", f"ratio ({by})" if by else "ratio", "wall s", "CPU s", *map(_words, columns)]
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for row in rows:
         cells = [row["name"], _number(row["ratio"]), _number(row["wall_s"]), _number(row["cpu_s"])]
-        cells += [_number(row["more"].get(key)) for key in more]
+        cells += [_number(row["more"].get(key)) for key in columns]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    alike = [f"{_words(key)} {values[key][0]}" for key in more if key not in columns]
+    return "\n".join([*lines, *(["", f"The same in all: {'; '.join(alike)}."] if alike else [])]) + "\n"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ").replace(" mb", " MB").replace("cpu s", "CPU s")
 
 
 def _number(value: Any) -> str:
@@ -166,7 +180,9 @@ def _number(value: Any) -> str:
         return ""
     if isinstance(value, list):
         return ", ".join(map(_number, value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from mpi_unet.dicom.identity_pixels import SECONDARY_CAPTURES, burned_in
 from mpi_unet.dicom.nm.file import MAX_FILE_BYTES, open_dataset, quiet
 from mpi_unet.dicom.nm.kind import NmKind, kind_of_known
 from mpi_unet.errors import DicomError, NotDicomError
+from mpi_unet.sources.volume_files import VOLUME_SUFFIXES
 
 __all__ = ["OWN_TEXTS", "SHARED_TEXTS", "Header", "ScannedFile", "every_file_below", "scan_file"]
 
@@ -70,6 +71,7 @@ TRANSMISSION = "TRANSMISSION"
 
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
 NOT_DICOM = "no DICOM file"
+VOLUME = "a volume and no DICOM file: source=nifti reads these (docs/own_data.md)"
 OUTLINES = "outlines: add them with source=outlines"
 
 SOP_REASONS: Mapping[str, str] = MappingProxyType(
@@ -234,14 +236,15 @@ def scan_file(path: Path, name: str) -> ScannedFile:
     except OSError as error:
         return ScannedFile(path, name, 0, "no file", f"cannot be opened ({error.strerror})")
     size = status.st_size
-    if start.startswith(ARCHIVES):
+    is_volume = path.name.lower().endswith(VOLUME_SUFFIXES)
+    if start.startswith(ARCHIVES) and not is_volume:
         return ScannedFile(
             path, name, size, "archive", "an archive or a compressed file: unpack it if it holds DICOM files"
         )
     try:
         dataset = open_dataset(path, pixels=False)
     except NotDicomError:
-        return ScannedFile(path, name, size, "other", NOT_DICOM)
+        return ScannedFile(path, name, size, "other", VOLUME if is_volume else NOT_DICOM)
     except DicomError:
         return ScannedFile(path, name, size, "broken", "cannot be read as DICOM")
     with quiet():
