@@ -34,7 +34,7 @@ TASKS = {
 
 def measure(options: Options) -> list[Row]:
     """Seconds a study warm, and for one study cold."""
-    few, many, frames, size, turns, epochs = (1, 3, 4, 32, 1, 1) if options.quick else (8, 24, 24, 64, 2, 4)
+    few, many, frames, size, turns, epochs = (1, 3, 4, 32, 1, 1) if options.quick else (8, 20, 24, 64, 2, 4)
     cohort = write_rings(options.folder / "cohort", many, num_frames=frames, size=size)
     words = ["data=cohort", f"data.root={cohort}", "data.reader=truth", "split=holdout", "split.stratify_by=[]"]
     words += [f"trainer.max_epochs={epochs}", "name=model", *(["debug=one_batch"] if options.quick else [])]
