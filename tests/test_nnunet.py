@@ -104,7 +104,9 @@ def test_data_set_of_somebody_else(tmp_path: Path):
         expected[0, 0, 0] = False
         np.testing.assert_array_equal(case.read_mask("A"), expected)
     notes = json.loads((output / "preparation.json").read_text())["warnings"]
-    assert notes == ["the images have 2 channels; channel 1 was taken"]
+    channels, directions = notes
+    assert channels == "the images have 2 channels; channel 1 was taken"
+    assert directions.startswith("2 of 2 images say that their slices lie straight across the body")
 
 
 def test_data_sets_that_cannot_be_used(tmp_path: Path):
