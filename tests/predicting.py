@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from cohort_builders import read_rows, write_rows
+from cohort_builders import read_rows, write_rows, write_tiny_cohort
 from doors import open_door
 
 
@@ -13,6 +13,14 @@ def rename_patients(root, letter):
     for row in rows:
         row["patient_id"] = row["patient_id"].replace("P", letter)
     write_rows(root, rows)
+
+
+def with_new_studies(folder, little_run, number=5):
+    """The run (not to be changed), and a cohort of new patients that nobody outlined, in one folder."""
+    (folder / "runs").symlink_to(little_run / "runs")
+    write_tiny_cohort(folder / "new", number, seed=1)
+    rename_patients(folder / "new", "N")
+    return folder
 
 
 def door(folder, monkeypatch, *words, run="runs/train", input="new", output="out"):

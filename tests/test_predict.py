@@ -13,7 +13,7 @@ import pytest
 import torch
 from cohort_builders import read_rows, write_rows, write_tiny_cohort
 from doors import open_door, start_door
-from predicting import door, everything, rename_patients, statuses, table
+from predicting import door, everything, rename_patients, statuses, table, with_new_studies
 
 from mpi_unet.cohort.nifti import read_image, read_mask, write_image
 from mpi_unet.cohort.table import Cohort
@@ -32,11 +32,7 @@ QUICK = Options(measurements="volume", component="none")
 
 @pytest.fixture
 def folder(little_run, tmp_path):
-    """The run (not to be changed), and a cohort of five new patients that nobody outlined."""
-    (tmp_path / "runs").symlink_to(little_run / "runs")
-    write_tiny_cohort(tmp_path / "new", 5, seed=1)
-    rename_patients(tmp_path / "new", "N")
-    return tmp_path
+    return with_new_studies(tmp_path, little_run)
 
 
 # --- what it leaves ---
@@ -150,9 +146,7 @@ def test_a_study_whose_pixels_have_changed_is_done_anew(folder, monkeypatch):
 
 @pytest.mark.long
 def test_a_prediction_that_is_killed_goes_on_and_ends_the_same(little_run, tmp_path):
-    (tmp_path / "runs").symlink_to(little_run / "runs")
-    write_tiny_cohort(tmp_path / "new", 40, seed=1)
-    rename_patients(tmp_path / "new", "N")
+    with_new_studies(tmp_path, little_run, 40)
     words = ["run=runs/train", "input=new", "batch_size=4"]
     quiet = start_door("predict", *words, "output=quiet", folder=tmp_path)
     said, _ = quiet.communicate(timeout=300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cohort_builders import read_rows, write_rows, write_tiny_cohort
-from predicting import door, everything, rename_patients, table
+from predicting import door, everything, table, with_new_studies
 
 from mpi_unet.cohort.nifti import write_image
 from mpi_unet.cohort.table import Cohort
@@ -14,11 +14,7 @@ from mpi_unet.evaluation.components import Kept
 
 @pytest.fixture
 def folder(little_run, tmp_path):
-    """The run (not to be changed), and a cohort of five new patients that nobody outlined."""
-    (tmp_path / "runs").symlink_to(little_run / "runs")
-    write_tiny_cohort(tmp_path / "new", 5, seed=1)
-    rename_patients(tmp_path / "new", "N")
-    return tmp_path
+    return with_new_studies(tmp_path, little_run)
 
 
 # --- other domains ---

@@ -7,9 +7,8 @@ import sys
 import time
 
 import pytest
-from cohort_builders import write_tiny_cohort
 from doors import CHECKOUT
-from predicting import door, everything, rename_patients, statuses
+from predicting import door, everything, statuses, with_new_studies
 from slurm_cluster import running_slurm
 
 NUM_STUDIES = 40
@@ -17,9 +16,7 @@ NUM_STUDIES = 40
 
 @pytest.mark.long
 def test_documented_array_segments_everything_once_although_a_job_is_queued_again(little_run, tmp_path, monkeypatch):
-    (tmp_path / "runs").symlink_to(little_run / "runs")
-    write_tiny_cohort(tmp_path / "new", NUM_STUDIES, seed=1)
-    rename_patients(tmp_path / "new", "N")
+    with_new_studies(tmp_path, little_run, NUM_STUDIES)
     page = (CHECKOUT / "docs" / "predict.md").read_text(encoding="utf-8")
     found = re.search(r"```\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
     assert found
